@@ -1,4 +1,4 @@
-"""Metrics of many processes in one Redis: counters, gauges, histograms and more.
+"""Metrics from many processes in one Redis: counters, gauges, histograms and more.
 
 No sample is counted twice, even if a batch is sent again.
 """

@@ -1,6 +1,6 @@
 """The command `redismetrics`, also `python -m redismetrics`.
 
-Without the extra `cli` it only says how to install it.
+Without the extra `cli`, it only prints how to install it.
 """
 
 import sys

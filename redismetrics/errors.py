@@ -1,5 +1,5 @@
 """
-Every error that redismetrics raises, by what to do next.
+Every error that redismetrics raises, grouped by what to do about it.
 
     RedisMetricsError
     ├── InvalidMetric (ValueError)    correct the recording call
@@ -9,7 +9,7 @@ Every error that redismetrics raises, by what to do next.
     │     InvalidExpression, EvaluationFailed, EvaluationTimeout
     ├── InvalidSetting (ValueError)   correct the settings
     ├── StoreError                    check Redis
-    │     StoreUnavailable (safe to retry; ArchiveUnavailable: it is the archive, not Redis),
+    │     StoreUnavailable (safe to retry; ArchiveUnavailable: the archive, not Redis),
     │     FormatMismatch, ScriptFailed
     └── MissingExtra (ImportError)    install the extra
 
@@ -19,7 +19,7 @@ password.
 
 
 class RedisMetricsError(Exception):
-    """Base class of all errors of redismetrics."""
+    """Base class of all redismetrics errors."""
 
 
 class InvalidMetric(RedisMetricsError, ValueError):
@@ -30,13 +30,13 @@ class InvalidMetric(RedisMetricsError, ValueError):
 
 
 class InvalidName(InvalidMetric):
-    """A metric name or tag key is too long or has other characters than allowed. Rename it."""
+    """A metric name or tag key is too long or has characters that are not allowed. Rename it."""
 
 
 class InvalidTags(InvalidMetric):
     """Tags or metadata cannot be stored: too many, too long, or of an unsupported type.
 
-    Pass fewer or shorter ones, or convert the value to text.
+    Pass fewer or shorter ones, or convert the values to text.
     """
 
 
@@ -57,7 +57,7 @@ class InvalidQuery(RedisMetricsError, ValueError):
 
 
 class UnknownWindow(InvalidQuery):
-    """A window or an interval has an unknown form. The message lists the forms."""
+    """A window or an interval has an unknown form. The message lists the valid forms."""
 
 
 class UnknownAggregation(InvalidQuery):
@@ -65,24 +65,24 @@ class UnknownAggregation(InvalidQuery):
 
 
 class OutsideRetention(InvalidQuery):
-    """The interval is finer than the data that the window still has. Use a wider interval."""
+    """The interval is finer than the data still stored for the window. Use a longer interval."""
 
 
 class TooManyRows(InvalidQuery):
     """The result would have more rows than the server's limit (see docs/http.md).
 
-    Use a shorter window, a wider interval or fewer groups.
+    Use a shorter window, a longer interval or fewer groups.
     """
 
 
 class InvalidExpression(InvalidQuery):
-    """A PromQL expression cannot be parsed, or is too large to be. The message says where."""
+    """A PromQL expression cannot be parsed, or is too large. The message says where."""
 
 
 class EvaluationFailed(InvalidQuery):
-    """A PromQL expression cannot be evaluated on this data, or only beyond the limits.
+    """A PromQL expression cannot be evaluated on this data, or exceeds the limits.
 
-    Use other labels to match, a shorter range or a longer step.
+    Match on other labels, or use a shorter range or a longer step.
     """
 
 
@@ -95,7 +95,7 @@ class InvalidSetting(RedisMetricsError, ValueError):
 
 
 class StoreError(RedisMetricsError):
-    """Redis is the cause, not the call. `redismetrics doctor` examines the server."""
+    """Redis is the cause, not the call. Run `redismetrics doctor` to check the server."""
 
 
 class StoreUnavailable(StoreError):
@@ -103,16 +103,16 @@ class StoreUnavailable(StoreError):
 
 
 class ArchiveUnavailable(StoreUnavailable):
-    """A window begins before what Redis holds, and the archive did not answer, or refused.
+    """A window begins before what Redis holds, and the archive did not answer or returned an error.
 
-    Retry later, or ask for a window that Redis holds.
+    Retry later, or query a window that Redis holds.
     """
 
 
 class FormatMismatch(StoreError):
-    """Redis holds data that this version cannot read: of another version, or damaged.
+    """Redis holds data that this version cannot read: written by another version, or damaged.
 
-    Upgrade all processes to the same version; delete a metric that is damaged.
+    Upgrade all processes to the same version; delete a damaged metric.
     """
 
 
@@ -125,19 +125,19 @@ class MissingExtra(RedisMetricsError, ImportError):
 
 
 def no_such_metric(name: str, namespace: str) -> RedisMetricsError:
-    """Return the error of a command for a metric that does not exist."""
+    """Return the error of a command about a metric that does not exist."""
     return RedisMetricsError(
         f"no metric {name!r} in namespace {namespace!r}; `redismetrics list` prints all metrics"
     )
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of *error* on one line; the name of its class if it has none."""
+    """Return the message of *error* on one line, or the name of its class if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def shown(value: object, length: int = 60) -> str:
-    """Return ``repr(value)`` for a message, cut to *length*. Never raises, unlike `repr`."""
+    """Return ``repr(value)`` for a message, truncated to *length*. Unlike `repr`, never raises."""
     try:
         text = repr(value)
     except Exception as error:  # noqa: BLE001 - a caller's class may raise any

@@ -51,9 +51,9 @@ def _setting(
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Settings:
-    """All settings of one client, checked. Use `resolve` to create them.
+    """All settings of one client, validated. Use `resolve` to create them.
 
-    The metadata of each field has its unit, its limits and the text of its row in
+    The metadata of each field holds its unit, its limits and the text of its row in
     docs/settings.md.
     """
 
@@ -127,26 +127,26 @@ class Settings:
         1 << 16,
     )
     cache_bytes: int = _setting(
-        32 << 20, "bytes", "memory for decoded data that later queries use again", 0
+        32 << 20, "bytes", "memory for decoded data that later queries reuse", 0
     )
     series_idle: float = _setting(
         86_400.0,
         "s",
-        "a series that was not recorded for this long leaves the Prometheus page",
+        "a series not recorded for this long is left out of the Prometheus page",
         1,
     )
 
     archive: str | None = _setting(
         None,
         "",
-        "an [archive](archive.md#questions-go-on-in-the-archive) in which queries go on where a "
-        "window begins before what Redis holds",
+        "an [archive](archive.md#questions-go-on-in-the-archive) from which queries read what "
+        "Redis no longer holds",
     )
     archive_schema: str | None = _setting(
-        None, "", "PostgreSQL: the schema of the archive's tables; by default of the connection"
+        None, "", "PostgreSQL: the schema of the archive's tables; by default the connection's"
     )
     archive_prefix: str = _setting(
-        "rm_", "", "PostgreSQL: what the names of the archive's tables begin with"
+        "rm_", "", "PostgreSQL: the prefix of the names of the archive's tables"
     )
 
     def __repr__(self) -> str:
@@ -158,7 +158,7 @@ class Settings:
 
 
 def resolve(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
-    """Return the settings from arguments (None: not given), environment and defaults.
+    """Return the settings from the arguments (None: not given), the environment and the defaults.
 
     Raises:
         InvalidSetting: If a setting has an invalid value, or its name is unknown.
@@ -182,7 +182,7 @@ def resolve(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
 
 
 def retention_policy(settings: Settings) -> RetentionPolicy:
-    """Return the retention policy that these settings ask for."""
+    """Return the retention policy of these settings."""
     return RetentionPolicy.of(
         settings.raw_retention,
         settings.minute_retention,
@@ -282,5 +282,5 @@ def _read_tags(source: str, text: str) -> dict[str, str]:
 
 
 def _from(source: str, name: str, error: Exception) -> str:
-    """Return the message of *error*, opened by its *source* unless the message names it."""
+    """Return the message of *error*, preceded by its *source* unless the message names it."""
     return str(error) if source == name == str(error).split(" ")[0] else f"{source}: {error}"

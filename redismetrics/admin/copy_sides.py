@@ -61,8 +61,8 @@ class CopyLock:
         (taken,) = self._side.run(send([("SET", self._key, self._token, "NX", "PX", LOCK_MS)]))
         if taken is None:
             raise self._side.error(
-                "is being copied to by another process; wait for it, or "
-                f"{LOCK_MS // SECOND} s if that was killed"
+                "is being written by another copy; wait for it to finish, or "
+                f"{LOCK_MS // SECOND} s if it was killed"
             )
 
     def holding(self, operation: Operation[T]) -> Operation[T]:
@@ -74,9 +74,7 @@ class CopyLock:
                 # At the end, because a command without key is sent with the one before it.
                 *replies, token, _ = yield [*commands, *own]
                 if token != self._token:
-                    raise self._side.error(
-                        "is now being copied to by another process; this copy ends"
-                    )
+                    raise self._side.error("is now being written by another copy; this one stops")
                 commands = operation.send(replies)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
@@ -185,7 +183,7 @@ class Activity:
         Nobody records if no batch came for *idle_seconds*.
         """
         recorded = (
-            f"the last batch came {self.idle_seconds:.1f} s ago"
+            f"the last batch arrived {self.idle_seconds:.1f} s ago"
             if self.idle_seconds < idle_seconds
             else ""
         )

@@ -124,7 +124,7 @@ def _reset(side: Side, lock: CopyLock) -> int:
     names = side.run(metric_names(namespace, existing.shards))
     if names and not existing.is_closed:
         raise side.error(
-            f"has {_count(names)} not left by an interrupted copy; "
+            f"contains {_count(names)} that no interrupted copy left; "
             "`redismetrics clear` deletes all metrics"
         )
     for at in range(0, len(names), at_once):
@@ -202,7 +202,7 @@ class _Copy:
         rows = data.compare(names)
         if not allow_active and self._source_activity().clocks != before.clocks:
             raise self._source.error(
-                "was recorded while it was copied; stop the processes that record there, and "
+                "received samples during the copy; stop the processes that record there, and "
                 "repeat the copy; the target stays closed"
             )
         return rows
@@ -251,8 +251,8 @@ class _Copy:
         users = self._source_activity().describe(idle_seconds)
         if users is not None:
             raise self._source.error(
-                f"is in use, {users}; stop the recording processes and workers there, or wait for "
-                "that (--wait S), or rehearse (--active)"
+                f"is in use, {users}; stop the recording processes and workers there, wait until "
+                "they have stopped (--wait S), or rehearse (--active)"
             )
 
     def _wait_until_idle(self, wait: float, idle_seconds: float) -> None:
@@ -312,7 +312,7 @@ class _Copy:
         namespace, config = self._namespace, self._sides.target_config
         if self._target.run(read_activity(namespace, config.shards)).clocks != before:
             raise self._target.error(
-                "was recorded while it was copied to; stop the processes that used it, delete "
+                "received samples during the copy; stop the processes that used it, delete "
                 "the copy with `redismetrics copy --reset`, and copy again"
             )
         newest = max(self._source_activity().clocks)

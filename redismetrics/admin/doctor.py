@@ -161,7 +161,7 @@ def _check_connection(store: Store, nodes: list[Node], namespace: str) -> Findin
         advice = "Use rediss://: the password crosses the network without encryption."
         return Finding("connection", "warning", found, advice, details)
     if seconds > SLOW_SECONDS:
-        advice = "Run the processes nearer to the server, or find out what keeps it busy."
+        advice = "Run the processes closer to the server, or find out what keeps it busy."
         return Finding("connection", "warning", found, advice, details)
     return Finding("connection", "ok", found, details=details)
 
@@ -171,7 +171,8 @@ def _unreachable(store: Store, namespace: str, error: StoreError) -> Finding:
     advice = "Start the server, or set another one with --url or REDISMETRICS_URL."
     if isinstance(error, ScriptFailed) or isinstance(error.__cause__, AuthenticationError):
         advice = (
-            "Use a user and password that the server knows, with the rights +@read +time on ~rm:*."
+            "Use a user and password that the server accepts, with the permissions +@read +time "
+            "on ~rm:*."
         )
     details = {"url": shown, "namespace": namespace, "redis_py": client_version}
     return Finding("connection", "failure", f"{shown}: {error}", advice, details)

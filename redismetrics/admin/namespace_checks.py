@@ -85,7 +85,7 @@ class NamespaceChecks:
 def _judge_versions(newer: NewerVersions) -> Finding:
     details = asdict(newer)
     if not newer:
-        return Finding("versions", "ok", "nothing is of a newer version", details=details)
+        return Finding("versions", "ok", "nothing was written by a newer version", details=details)
     parts = [
         f"{what} of {', '.join(names[:LARGEST])}{' and others' if len(names) > LARGEST else ''}"
         for what, names in (
@@ -113,7 +113,7 @@ def _judge_workers(presence: Presence, metrics: dict[str, MetricStats]) -> Findi
         "lag_seconds": lag,
         "writers": presence.writers,
     }
-    longest = f"{slowest} waits longest, {lag:.0f} s" if lag else "nothing waits"
+    longest = f"{slowest} has waited longest, {lag:.0f} s" if lag else "nothing is waiting"
     writers = f"{presence.writers} writer{'s' * (presence.writers != 1)} known"
     found = f"{presence.workers} running, {writers}, {longest}"
     advice = ""

@@ -164,7 +164,7 @@ def check_persistence(node: Node) -> Finding:
     statuses = ("rdb_last_bgsave_status", "aof_last_bgrewrite_status", "aof_last_write_status")
     failed = [f"{name} {info[name]}" for name in statuses if info.get(name, "ok") != "ok"]
     if failed:
-        advice = "See the log of the server: it cannot write to its disk, and may reject samples."
+        advice = "See the server's log: it cannot write to its disk, and may reject samples."
         return Finding("persistence", "failure", f"{kind}; {', '.join(failed)}", advice, details)
     if kind == "none":
         advice = "CONFIG SET appendonly yes; otherwise a restart loses all metrics."

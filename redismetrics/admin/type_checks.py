@@ -32,8 +32,8 @@ def judge_types(definitions: Mapping[str, Definition]) -> list[Finding]:
             "warning",
             f"{len(double)} metric{'s' * (len(double) > 1)} of prometheus_client with two types: "
             f"{first}",
-            "Let all programs use one type, or other names or namespaces. When only the new type "
-            f"is used, delete the old metric, for example `redismetrics delete {name}`.",
+            "Use one type in all programs, or different names or namespaces. Once only the new "
+            f"type is used, delete the old metric, for example `redismetrics delete {name}`.",
             details={"metrics": double},
         )
     ]

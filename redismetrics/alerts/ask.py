@@ -92,7 +92,7 @@ def expire(namespace: str, id: str, now_ms: int) -> Operation[dict[str, Any]]:
     """
     found = yield from silences.expire_silence(namespace, id, now_ms)
     if found is None:
-        raise InvalidQuery(f"there is no silence {shown(id)}; list them to see their ids")
+        raise InvalidQuery(f"there is no silence {shown(id)}; list silences to see their ids")
     return silence_row(found, now_ms)
 
 

@@ -72,8 +72,8 @@ def _repeated(groups: Iterable[Group]) -> list[str]:
         name = group_name(group)
         if name in seen:
             problems.append(
-                f"{group.file}: group {group.name!r} is also in {seen[name]}; files must have "
-                "different names, or groups"
+                f"{group.file}: group {group.name!r} is also in {seen[name]}; file names or "
+                "group names must differ"
             )
         seen[name] = group.file
     return problems

@@ -126,5 +126,7 @@ def findings(groups: Mapping[str, SavedGroup], at: int) -> list[str]:
         found += [f"rule of group {name} fails: {each}" for each in failing[:5]]
         found += [f"group {name}: {each}" for each in status.problems]
         if group.other_seen_at > at - 60_000:
-            found.append(f"two processes have different rules for group {name}; deploy one text")
+            found.append(
+                f"two processes have different rules for group {name}; deploy the same to both"
+            )
     return found

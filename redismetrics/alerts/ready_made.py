@@ -118,7 +118,7 @@ groups:
         for: 15m
         labels: {{severity: ticket, metric: {_quoted(name)}}}
         annotations:
-          summary: "{name} is {{{{ $value | humanize }}}} away from what is usual at this time"
+          summary: "{name} is {{{{ $value | humanize }}}} away from its usual value at this time"
 """
 
 
@@ -133,7 +133,7 @@ def absent(name: str, selector: str, *, window: str = "10m") -> str:
     _check_duration("window", window)
     series = f"count_over_time({selector}[1d]) unless count_over_time({selector}[{window}])"
     return f"""\
-# Nothing was recorded: the process may be gone, or it may no longer get that far.
+# Nothing was recorded: the process may be gone, or no longer reach that code.
 groups:
   - name: absent-{name}
     rules:
@@ -175,7 +175,7 @@ groups:
         for: 30m
         labels: {{severity: ticket, metric: {_quoted(name)}}}
         annotations:
-          summary: "{name} reaches {limit:.12g} within {ahead} if it goes on like this"
+          summary: "{name} reaches {limit:.12g} within {ahead} if the trend continues"
       - alert: LimitIsReached
         expr: {_quoted(f"{selector} >= {limit:.12g}")}
         for: 5m

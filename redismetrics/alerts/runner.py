@@ -161,7 +161,7 @@ class Runner:
         elif each.name not in self._differing:
             self._differing.add(each.name)
             log.warning(
-                "group %s: another process evaluates other rules of this name; theirs count",
+                "group %s: another process evaluates different rules of this name, which apply",
                 each.name,
             )
 

@@ -167,15 +167,15 @@ class AlertService:
         """Log the first error of an outage."""
         if what not in self.status.errors:
             if isinstance(error, StoreError):
-                log.warning("%s wait for Redis: %s", what, error)
+                log.warning("%s are waiting for Redis: %s", what, error)
             else:
-                log.error("BUG: %s cannot go on; trying again", what, exc_info=error)
+                log.error("BUG: %s failed; retrying", what, exc_info=error)
         self.status.errors[what] = one_line(error)
 
     def _works(self, what: str) -> None:
         """Note that nothing holds up a thread."""
         if self.status.errors.pop(what, None) is not None:
-            log.warning("%s go on again", what)
+            log.warning("%s are running again", what)
 
     def _evaluating(self, client: Client) -> Callable[[], float]:
         engine = self._engine()
@@ -217,7 +217,7 @@ class AlertService:
             groups = load_files(self.options.rules)
         except InvalidFile as error:
             self.status.bad_files = str(error)
-            log.error("rules stay as they were, since a file is not valid: %s", error)
+            log.error("rules are unchanged, because a file is not valid: %s", error)
             return
         self.status.bad_files = ""
         self.runner.replace(groups)

@@ -28,7 +28,7 @@ def alert_options(rules: object) -> AlertOptions:
         if patterns:
             return AlertOptions(patterns)
     raise InvalidSetting(
-        f"rules must be a pattern of files, several, or AlertOptions, got {shown(rules)}"
+        f"rules must be a file pattern, a list of them, or AlertOptions, got {shown(rules)}"
     )
 
 

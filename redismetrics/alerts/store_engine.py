@@ -158,7 +158,7 @@ class StoreEngine:
         # After recording, as only what is recorded finds out that a type is right again.
         names = {labels["__name__"] for labels, _ in series}
         if wrong := sorted(names & self._mismatches()):
-            raise RuleFailed(f"{wrong[0]} must be a gauge, and Redis has it with another type")
+            raise RuleFailed(f"{wrong[0]} must be a gauge, but has another type in Redis")
 
     def settle(self) -> None:
         """Wait until what was recorded is stored; see `Engine`.

@@ -151,7 +151,7 @@ def _check_tokens(token: str | None, write_token: str | None) -> None:
         if each is not None and (not each or any(ord(char) not in _VISIBLE_ASCII for char in each)):
             raise InvalidSetting(f"{name} must be visible ASCII characters without spaces")
     if token is not None and token == write_token:
-        raise InvalidSetting("write_token must differ from token, which may only read")
+        raise InvalidSetting("write_token must differ from token, which can only read")
 
 
 def _write_endpoints(service: Service, resource_attributes: Sequence[str]) -> list[Endpoint]:

@@ -33,7 +33,7 @@ def parameters(limits: Limits) -> tuple[Parameter, ...]:
         ),
         Parameter(
             "top",
-            "The most groups to return; needs shape=columns.",
+            "Maximum number of groups to return; needs shape=columns.",
             {"type": "integer", "minimum": 1, "maximum": most},
             read_whole("top", 1, most),
         ),

@@ -63,7 +63,7 @@ def heat_endpoint(interval: Parameter, limits: Limits) -> Endpoint:
             TAGS,
             Parameter(
                 "buckets",
-                "The most buckets.",
+                "Maximum number of buckets.",
                 {"type": "integer", "minimum": least, "maximum": most},
                 read_whole("buckets", least, most),
                 default=heat_map.DEFAULT_BUCKETS,

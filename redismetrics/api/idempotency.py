@@ -145,7 +145,7 @@ class IdempotencyKeys:
             if sum(count for _, count in self._new) >= self._max_keys:
                 raise HTTPException(
                     503,
-                    f"this process must remember at most {self._max_keys} keys of an hour (limit "
+                    f"this process remembers at most {self._max_keys} keys per hour (limit "
                     f"max_idempotency_keys); send requests without {HEADER}, or later",
                 )
             if not self._new or self._new[-1][0] <= now - _SLICE_SECONDS:

@@ -85,7 +85,7 @@ def read_endpoints() -> list[Endpoint]:
     """Return the endpoint that lists marks."""
     limit = Parameter(
         "limit",
-        "The most marks to return.",
+        "Maximum number of marks to return.",
         {"type": "integer", "minimum": 1, "maximum": MAX_MARKS},
         read_whole("limit", 1, MAX_MARKS),
         default=1000,
@@ -94,7 +94,7 @@ def read_endpoints() -> list[Endpoint]:
         Endpoint(
             "GET",
             "/api/marks",
-            "Return the newest marks of a window, the newest first",
+            "Return the newest marks in a window, newest first",
             get_marks,
             (SINCE, UNTIL, limit),
             schemas.object_schema(marks={"type": "array", "items": _MARK}),
@@ -125,7 +125,7 @@ def write_endpoints() -> list[Endpoint]:
         Endpoint(
             "POST",
             "/api/marks",
-            "Note that something happened, such as a deploy; return the mark",
+            "Record that something happened, such as a deploy, and return the mark",
             add_mark,
             bodies={_JSON: posted},
             schema=_MARK,

@@ -13,8 +13,8 @@ _ERRORS = {
     400: "The request is invalid; the message names the part, what is allowed and what was sent.",
     401: "The bearer token is missing or wrong.",
     403: "A page of another site sent the request, the Host header is not localhost, or the token "
-    "may only read.",
-    404: "There is no such thing.",
+    "is read-only.",
+    404: "Not found.",
     408: "The body did not arrive in time.",
     409: "The first request with this Idempotency-Key is not settled yet; repeat it later.",
     413: "A limit of this server is exceeded; the message names it.",

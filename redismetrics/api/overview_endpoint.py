@@ -118,7 +118,7 @@ def overview_endpoint(limits: Limits) -> Endpoint:
     return Endpoint(
         "GET",
         "/api/overview",
-        "Return what each metric did in a window, with its trend",
+        "Return a summary of each metric over a window, with its trend",
         get_overview,
         (
             Parameter(
@@ -141,14 +141,14 @@ def overview_endpoint(limits: Limits) -> Endpoint:
             ),
             Parameter(
                 "limit",
-                "The most metrics to return, by name.",
+                "Maximum number of metrics to return, by name.",
                 {"type": "integer", "minimum": 1, "maximum": most},
                 read_whole("limit", 1, most),
                 default=min(1000, most),
             ),
             Parameter(
                 "after",
-                "Only metrics after this name: to read those beyond the limit.",
+                "Only metrics after this name, to page past the limit.",
                 schemas.NAME,
                 check_metric_name,
             ),

@@ -217,7 +217,7 @@ def _query_endpoints(limits: Limits) -> tuple[Endpoint, ...]:
     max_samples = limits.max_samples
     limit = Parameter(
         "limit",
-        "The most samples to return.",
+        "Maximum number of samples to return.",
         {"type": "integer", "minimum": 0, "maximum": max_samples},
         read_whole("limit", 0, max_samples),
         default=min(1000, max_samples),
@@ -334,7 +334,7 @@ def _catalog_endpoints() -> tuple[Endpoint, ...]:
         Endpoint(
             "GET",
             "/api/exemplars",
-            "Return the newest exemplar of each series and bucket, the newest first",
+            "Return the newest exemplar of each series and bucket, newest first",
             get_exemplars,
             (METRIC, TAGS),
             schemas.result_schema(exemplars={"type": "array", "items": schemas.EXEMPLAR}),
@@ -379,7 +379,7 @@ def _other_endpoints() -> tuple[Endpoint, ...]:
             ),
             media_types=("text/event-stream",),
             headers={
-                "Last-Event-ID": "The last id that was received: the stream goes on after it."
+                "Last-Event-ID": "The last id that was received: the stream resumes after it."
             },
             errors=(503,),
         ),

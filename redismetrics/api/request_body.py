@@ -97,7 +97,7 @@ class Bodies:
             if not self._give_up_oldest(reading):
                 raise HTTPException(
                     503,
-                    f"too many bodies wait for their turn: at most {limit} bytes "
+                    f"too many request bodies are waiting: at most {limit} bytes "
                     "(limit body_buffer_bytes); retry later",
                     _CLOSE,
                 )
@@ -133,7 +133,7 @@ async def _read_body(
                     data += part
     except TimeoutError as error:
         if reading.given_up:
-            message = "body must arrive faster: other bodies needed its room; send it again"
+            message = "body must arrive faster: its buffer space was needed; send it again"
             raise HTTPException(408, message, _CLOSE) from error
         message = (
             f"body must arrive within {limits.body_seconds:g} s (limit body_seconds), "

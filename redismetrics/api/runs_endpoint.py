@@ -81,15 +81,15 @@ def runs_endpoint() -> Endpoint:
     return Endpoint(
         "GET",
         "/api/runs",
-        "Return the curve and the figures of each run, the one that was recorded last first",
+        "Return the curve and a summary of each run, the most recently recorded first",
         get_runs,
         (
             METRIC,
             GROUP_BY,
             Parameter(
                 "x",
-                "What values are compared by: elapsed (seconds since the first sample of the run "
-                "that is read), time (Unix seconds), or metadata.KEY.",
+                "The x axis: elapsed (seconds since the first sample of the run that is read), "
+                "time (Unix seconds), or metadata.KEY.",
                 {"type": "string", "pattern": r"^(?:elapsed|time|metadata\.[\s\S]{1,200})$"},
                 check_x,
                 default="elapsed",
@@ -98,21 +98,21 @@ def runs_endpoint() -> Endpoint:
             TAGS,
             Parameter(
                 "whole",
-                "Read the runs that were recorded in the window from their beginning.",
+                "Read runs with samples in the window from their beginning.",
                 schemas.BOOLEAN,
                 read_boolean("whole"),
                 default=False,
             ),
             Parameter(
                 "points",
-                "The most points of a curve; extremes are kept, nothing is averaged.",
+                "Maximum number of points per curve; extremes are kept, nothing is averaged.",
                 {"type": "integer", "minimum": MIN_POINTS, "maximum": MAX_POINTS},
                 read_whole("points", MIN_POINTS, MAX_POINTS),
                 default=500,
             ),
             Parameter(
                 "limit",
-                "The most runs to return.",
+                "Maximum number of runs to return.",
                 {"type": "integer", "minimum": 1, "maximum": MAX_RUNS},
                 read_whole("limit", 1, MAX_RUNS),
                 default=50,

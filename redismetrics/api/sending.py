@@ -76,7 +76,7 @@ class UnsentBytes:
     def _too_many(self, held: int, more: str) -> HTTPException:
         return HTTPException(
             503,
-            f"too many responses wait to be read: {held} bytes of at most {self._limit} "
+            f"too many responses are waiting to be read: {held} bytes of at most {self._limit} "
             f"(limit unsent_bytes), got {more}; retry later",
         )
 
@@ -130,7 +130,7 @@ class SendingMiddleware:
             await self._app(scope, receive, send_message)
         except ClientTooSlow:
             # Without its end the server closes the connection.
-            log.info("a client did not read its response within the limits of time")
+            log.info("a client did not read its response within the time limits")
 
     async def _send(self, message: Message, send: Send) -> None:
         try:

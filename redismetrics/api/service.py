@@ -135,7 +135,7 @@ class Service:
             await self.ametrics.internals.asettle(SHUTDOWN_SECONDS)
         except RedisMetricsError as error:
             log.warning(
-                "%d recorded samples are not stored yet at the shutdown: %s",
+                "%d recorded samples are not stored yet at shutdown: %s",
                 self.metrics.stats()["pending"],
                 error,
             )

@@ -75,7 +75,7 @@ def read_endpoints() -> list[Endpoint]:
     """Return the endpoints that read alerts and silences."""
     return [
         _reading("/api/v2/silences", "Return silences", _list, (_FILTER,), _SILENCE),
-        _reading("/api/v2/alerts", "Return alerts that fire", _alerts, (_FILTER,), None),
+        _reading("/api/v2/alerts", "Return the firing alerts", _alerts, (_FILTER,), None),
         Endpoint(
             "GET",
             "/api/v2/silence/{id}",
@@ -95,7 +95,7 @@ def write_endpoints() -> list[Endpoint]:
         Endpoint(
             "POST",
             "/api/v2/silences",
-            "Make a silence, or replace the one with its id",
+            "Create a silence, or replace the one with the same id",
             _post,
             bodies={_JSON: _POSTED},
             schema={"type": "object", "properties": {"silenceID": {"type": "string"}}},

@@ -71,7 +71,7 @@ def store_endpoints() -> tuple[Endpoint, ...]:
         Endpoint(
             "GET",
             "/api/doctor",
-            "Examine the server and the namespace, and say what to do",
+            "Check the server and the namespace, and suggest what to do",
             get_doctor,
             schema=schemas.object_schema(
                 healthy=schemas.BOOLEAN, findings={"type": "array", "items": finding}
@@ -86,7 +86,7 @@ def store_endpoints() -> tuple[Endpoint, ...]:
             (
                 Parameter(
                     "limit",
-                    "The most metrics to return.",
+                    "Maximum number of metrics to return.",
                     {"type": "integer", "minimum": 1, "maximum": _MOST},
                     read_whole("limit", 1, _MOST),
                     default=20,

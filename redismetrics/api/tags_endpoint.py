@@ -53,7 +53,7 @@ def tags_endpoint() -> Endpoint:
             *TIMES,
             Parameter(
                 "limit",
-                "The most values of each tag.",
+                "Maximum number of values per tag.",
                 {"type": "integer", "minimum": 1, "maximum": MAX_VALUES},
                 read_whole("limit", 1, MAX_VALUES),
                 default=12,

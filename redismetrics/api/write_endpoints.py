@@ -36,7 +36,7 @@ _WAIT = Parameter(
     default=False,
 )
 _KEY_HELP = (
-    "A new text for each request, for example a UUID. For an hour, a request with the same key, "
+    "A unique value for each request, such as a UUID. For an hour, a request with the same key, "
     "body and `wait` is not recorded again and gets the response to the first one."
 )
 
@@ -72,7 +72,7 @@ async def _settle(service: Service, request: RecordedRequest) -> Reply:
     except StoreError as error:
         service.unsettled.add(request)
         advice = (
-            f"without an {HEADER}, a repeat would count again"
+            f"without an {HEADER}, a retry would count the samples again"
             if request.claim is None
             else f"repeat the request with the same {HEADER} to get the result"
         )

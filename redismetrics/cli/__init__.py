@@ -1,12 +1,13 @@
 """
-The command line, with typer and rich (the extra `cli`). All output for people is made here.
+The command line, built with typer and rich (the extra `cli`). All human-readable output is made
+here.
 
     main.py       the application: all commands, error messages, exit status
     options.py    options that commands share, parsing of values, the client of a command
     printing.py   tables, bars and sparklines for people, tab-separated lines for pipes, JSON
     record.py     record, increment, gauge, histogram
     measure.py    measure
-    run_program.py  run; startup/ is what it puts in front of PYTHONPATH
+    run_program.py  run; startup/ is the folder that it prepends to PYTHONPATH
     query.py      query, time-series, rollup, get-metrics
     heat_map.py   heat-map
     runs.py       runs

@@ -35,7 +35,7 @@ log = logging.getLogger("redismetrics")
 
 # The metric of how far an archiver is behind, and its help text.
 LAG_METRIC = "redismetrics.archive_lag"
-LAG_HELP = "Age of the oldest hour or day that waits to be archived."
+LAG_HELP = "Age of the oldest hour or day waiting to be archived."
 DEFAULT_LEVELS = ("hour", "day")
 # Seconds between two passes.
 INTERVAL = 60.0
@@ -62,28 +62,26 @@ def archive(
         ),
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", help="Archive what is closed, then exit.")
+        bool, typer.Option("--once", help="Archive all complete hours and days, then exit.")
     ] = False,
     backfill: Annotated[
         bool,
-        typer.Option(
-            "--backfill", help="Write everything again that Redis still holds, then exit."
-        ),
+        typer.Option("--backfill", help="Rewrite everything that Redis still holds, then exit."),
     ] = False,
     verify: Annotated[
         bool,
         typer.Option(
             "--verify",
-            help="Compare counts and sums of both sides, then exit; with status 1 if they differ.",
+            help="Compare counts and sums on both sides, then exit, with status 1 if they differ.",
         ),
     ] = False,
     interval: Annotated[
-        float, typer.Option(min=1, max=86_400, help="Seconds between two passes.")
+        float, typer.Option(min=1, max=86_400, help="Seconds between passes.")
     ] = INTERVAL,
     schema: Annotated[
         str | None,
         typer.Option(
-            help="PostgreSQL: the schema of the tables (default: of the connection).",
+            help="PostgreSQL: the schema of the tables (default: the connection's).",
             envvar="REDISMETRICS_ARCHIVE_SCHEMA",
         ),
     ] = None,
@@ -91,7 +89,7 @@ def archive(
         str,
         typer.Option(
             "--table-prefix",
-            help="PostgreSQL: begins the name of each table.",
+            help="PostgreSQL: a prefix of all table names.",
             envvar="REDISMETRICS_ARCHIVE_PREFIX",
         ),
     ] = "rm_",
@@ -105,9 +103,9 @@ def archive(
     namespace: Namespace = None,
     as_json: AsJson = False,
 ) -> None:
-    """Keep closed hours and days in PostgreSQL or in Parquet files, beyond Redis' retention.
+    """Keep complete hours and days in PostgreSQL or Parquet files, beyond Redis' retention.
 
-    A slot that late samples change replaces its row, so every slot is there once.
+    When late samples change a slot, its row is replaced, so every slot is stored once.
     """
     # Imported here because it loads redis and the driver of the archive.
     from redismetrics.archive.archiver import check_levels
@@ -170,7 +168,7 @@ def _compare(
 
 
 def _wait_until_stopped(service: "ArchiveService", metrics_port: str) -> None:
-    """Wait for SIGTERM or SIGINT, and serve the page of the service meanwhile."""
+    """Serve the page of the service until SIGTERM or SIGINT."""
     from redismetrics.archive.page import serve_status
 
     with ExitStack() as stack:
@@ -190,7 +188,7 @@ def archiving(
     *,
     as_json: bool = False,
 ) -> "Iterator[ArchiveService]":
-    """Archive in a thread meanwhile; log each pass and record its lag with the client *metrics*."""
+    """Archive in a background thread; log each pass, and record its lag with *metrics*."""
     from redismetrics.archive.service import ArchiveService
 
     settings = metrics.settings
@@ -238,9 +236,9 @@ def _sentence(report: "PassReport") -> str:
     rows = ", ".join(f"{count:,} {level}" for level, count in report.rows.items() if count)
     text = f"Archived {rows or 'no new'} rows of {report.metrics} metrics."
     if report.waiting:
-        text += f" {report.waiting} hours or days are not built by a worker yet."
+        text += f" {report.waiting} hours or days have not been built by a worker yet."
     if report.elsewhere:
-        text += f" Another archiver works on {report.elsewhere} groups of metrics."
+        text += f" Another archiver is working on {report.elsewhere} groups of metrics."
     for name, reason in report.skipped.items():
         text += f"\nNot archived: {name}: {reason}"
     return text
@@ -268,7 +266,7 @@ def _side(side: list[Any] | None) -> str:
 
 @contextmanager
 def _progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that shows how many metrics are done, if standard error is a terminal."""
+    """Yield a function that shows how many metrics are done, if stderr is a terminal."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal or console.is_dumb_terminal:
         yield lambda done, total: None

@@ -1,4 +1,4 @@
-"""What `worker` runs beside the worker, in threads: alert rules, an archive, and pushes."""
+"""Services that `worker` can run in the same process: alert rules, an archive, and pushes."""
 
 import argparse
 import os
@@ -28,23 +28,23 @@ _OPTIONS = {"--archive": ("--archive-level",), "--push": ("--push-interval", "--
 _ALL = RULE_OPTIONS | {*_SERVICES} | {option for each in _OPTIONS.values() for option in each}
 
 HELP = (
-    "Beside the worker, in threads of its own: --rules GLOB evaluates alert rules, with the "
-    "options of `redismetrics alerts run`; see `redismetrics alerts run --help`. "
+    "Services that run in the same process, in their own threads: --rules GLOB evaluates alert "
+    "rules, with the options of `redismetrics alerts run` (see its --help). "
     f"--archive [URL] (default: {ARCHIVE_VARIABLE}) does what `redismetrics archive` does, with "
     f"--archive-level LEVEL. --push [URL] (default: {PUSH_VARIABLE}) does what `redismetrics "
-    "push` does, with --push-interval D and --push-label NAME=VALUE; it may be repeated."
+    "push` does, with --push-interval D and --push-label NAME=VALUE; --push may be repeated."
 )
 
 
 def has_services(arguments: Sequence[str]) -> bool:
-    """Return whether the arguments of a worker name a service beside it, or options of one."""
+    """Return whether a worker's arguments name such a service, or an option of one."""
     return any(each.split("=")[0] in _ALL for each in arguments)
 
 
 def work_beside(arguments: list[str], run_worker: RunWorker) -> int:
-    """Run a worker and the services that *arguments* name; return the exit code.
+    """Run a worker and the services named by *arguments*; return the exit code.
 
-    No service can stop the worker. When the worker has stopped, the services end.
+    No service can stop the worker. When the worker stops, so do the services.
     """
     given, rest = _parser().parse_known_args(arguments)
     _check(arguments, rest)
@@ -92,7 +92,7 @@ def _check(arguments: Sequence[str], rest: Sequence[str]) -> None:
 def _started(
     metrics: Metrics, given: argparse.Namespace, stack: ExitStack
 ) -> "tuple[list[StatusSource], list[Event]]":
-    """Start the services; return what they show of themselves, and what stops them."""
+    """Start the services; return their status sources, and a function that stops them."""
     sources, stops = [], []
     if given.rules:
         from redismetrics.alerts.page import status_of

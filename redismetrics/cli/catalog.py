@@ -1,4 +1,4 @@
-"""The commands list, tag-values, exemplars and stats: what the namespace holds."""
+"""The commands list, tag-values, exemplars and stats: the contents of the namespace."""
 
 from typing import Annotated, Any
 
@@ -46,7 +46,7 @@ def exemplars(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """List the newest exemplar of each series and bucket of a metric, the newest first."""
+    """List the newest exemplar of each series and bucket of a metric, newest first."""
     with options.client(url, namespace) as metrics:
         options.check_exists(metrics, name)
         found = metrics.exemplars(name, tags=options.filters(tag))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 _PHASES = {
-    "waiting": "waiting until nobody uses the source",
+    "waiting": "waiting for the source to become idle",
     "copying": "copying",
     "counting": "counting both sides",
 }
@@ -35,7 +35,7 @@ def copy(
     source: Annotated[
         str | None,
         typer.Option(
-            "--from", help="URL of the server to copy from. It is only read.", metavar="URL"
+            "--from", help="URL of the server to copy from, which is only read.", metavar="URL"
         ),
     ] = None,
     namespace: Namespace = None,
@@ -71,7 +71,7 @@ def copy(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a namespace to another server or a cluster, and compare both sides.
+    """Copy a namespace to another server or a cluster, and compare the two.
 
     Repeat an interrupted copy to continue it. The exit status is 1 if the sides differ.
     """
@@ -166,7 +166,7 @@ def _progress_bar() -> Iterator[Callable[["Progress"], None]]:
         TimeElapsedColumn(),
     )
     with ProgressBar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("looking at both sides", total=None, at="")
+        task = bar.add_task("checking both sides", total=None, at="")
 
         def show(progress: "Progress") -> None:
             is_bytes = progress.phase == "copying"

@@ -1,4 +1,4 @@
-"""The command declare: change options of a metric."""
+"""The command declare: change the options of a metric."""
 
 from typing import Annotated, Any
 
@@ -32,15 +32,16 @@ def declare(
         ),
     ] = None,
     max_tag_values: Annotated[
-        int | None, typer.Option("--max-tag-values", help="Values per tag.", metavar="N")
+        int | None,
+        typer.Option("--max-tag-values", help="Maximum number of values per tag.", metavar="N"),
     ] = None,
     max_series: Annotated[
-        int | None, typer.Option("--max-series", help="Number of series.", metavar="N")
+        int | None, typer.Option("--max-series", help="Maximum number of series.", metavar="N")
     ] = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Change options of a metric that exists; options that are not given stay as they are."""
+    """Change options of an existing metric; options that are not given keep their values."""
     given: dict[str, Any] = {
         "exact_samples": exact_samples,
         "retention": _seconds(retention, "--retention"),

@@ -12,7 +12,7 @@ from .options import Filter, Name, Namespace, Url
 
 
 def delete(name: Name, tag: Filter = None, url: Url = None, namespace: Namespace = None) -> None:
-    """Delete a metric with all its data, or only its series with these tags."""
+    """Delete a metric with all its data, or only the series with these tags."""
     with options.client(url, namespace) as metrics:
         if tag:
             count = metrics.delete_series(name, options.filters(tag))
@@ -34,14 +34,14 @@ def mark_process_dead(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """End the live values of a process that was killed, without waiting until it counts as gone."""
+    """Drop the live values of a killed process now, without waiting until it counts as dead."""
     with options.client(url, namespace) as metrics:
         count = metrics.mark_process_dead(pid, host)
     print(f"Ended {count} live value{'' if count == 1 else 's'} of process {pid}.")
 
 
 def clear(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -51,8 +51,8 @@ def clear(
         if not yes:
             if not sys.stdin.isatty():
                 raise InvalidQuery(
-                    f"clear deletes every metric in namespace {where!r}, and standard input is no "
-                    f"terminal to ask for confirmation; pass --yes to proceed"
+                    f"clear deletes every metric in namespace {where!r}, and standard input is not "
+                    f"a terminal to ask for confirmation; pass --yes to proceed"
                 )
             count = len(metrics.list_metrics())
             if not typer.confirm(f"Delete all {count} metrics of namespace {where!r}?", err=True):

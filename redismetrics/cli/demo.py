@@ -1,4 +1,4 @@
-"""The command `demo`: shows what `demo_run` does."""
+"""The command `demo`: prints what `demo_run` does."""
 
 import sys
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ def demo(
 ) -> None:
     """Run a demo: a temporary server, four recording processes and sample queries.
 
-    With --web, record until Ctrl-C and show the web page instead.
+    With --web, show the web page and record until Ctrl-C instead.
     """
     if web and (as_json or seconds is not None):
         raise typer.BadParameter("--web must not be given with --json or --seconds")
@@ -181,7 +181,7 @@ def _show_alerts(console: Console, alerts: list[dict[str, Any]] | None) -> None:
         console.print("To see an alert here: pip install 'redismetrics[alerts]'\n", markup=False)
         return
     print_lines(console, [f"  {line}" for line in RULE.rstrip().splitlines()])
-    console.print("\nThe rule is evaluated now, and as if two minutes later:\n")
+    console.print("\nThe rule is evaluated now, and for the time two minutes from now:\n")
     rows = [
         {"alert": each["rule"], **each["labels"], "before": each["before"], "after": each["after"]}
         for each in alerts
@@ -201,7 +201,7 @@ def _rows(result: Any) -> list[dict[str, Any]]:
 
 
 def _excerpt(page: list[str]) -> list[str]:
-    """Return the first lines of each metric of the page, with "..." for the others."""
+    """Return the first lines of each metric on the page, with "..." in place of the rest."""
     shown: list[str] = []
     left = _PAGE_LINES
     for line in page:

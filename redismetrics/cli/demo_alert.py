@@ -1,4 +1,4 @@
-"""The alert of the demo: it fires on what was recorded, and is over two minutes later."""
+"""The demo's alert: it fires on the recorded samples, and ends two minutes later."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +18,7 @@ _LATER_MS = 120_000
 
 
 def run_alert(metrics: Metrics) -> list[dict[str, Any]] | None:
-    """Evaluate the rule now, and as if two minutes later; return the changes of its alerts' states.
+    """Evaluate the rule now and as of two minutes from now; return its alerts' state changes.
 
     Return None if the extra `alerts` is not installed.
     """
@@ -32,7 +32,7 @@ def run_alert(metrics: Metrics) -> list[dict[str, Any]] | None:
 
 
 def evaluate(metrics: Metrics, rules: str, times_ms: Iterable[int]) -> None:
-    """Evaluate a group of rules as if it were each of these times, in ascending order.
+    """Evaluate a group of rules at each of these times, in ascending order.
 
     Raises:
         MissingExtra: If the extra `alerts` is not installed.

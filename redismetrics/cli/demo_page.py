@@ -41,7 +41,7 @@ def show_page() -> None:
 
 @contextlib.contextmanager
 def _alerts(demo: Demo, traffic: Traffic) -> Iterator[None]:
-    """Evaluate the demo's rules for the last hour, and then live; nothing without the extra."""
+    """Evaluate the demo's rules over the last hour, then live. Without the extra, do nothing."""
     now_ms = round(1000 * traffic.now)
     minutes = range(now_ms - 1000 * _ALERT_SECONDS, now_ms, _MINUTE_MS)
     try:

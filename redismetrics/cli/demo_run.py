@@ -2,10 +2,10 @@
 The demo without output: a temporary server, four processes that record, and sample queries.
 
     with Demo(seconds=6) as demo:           start server and processes; remove them at the end
-        for progress in demo.record(): ...  what is recorded, as the stream delivers it
+        for progress in demo.record(): ...  the samples, as the stream delivers them
         result = demo.run_queries()         calls as text, and what they returned
 
-With `traffic` the processes record it until the end, see `demo_page.py`.
+With `traffic`, the processes record that until the demo ends; see `demo_page.py`.
 
 The processes are spawned, so this file imports only what recording needs. A process waits for a
 message on its pipe before it records, and ends when the pipe is closed, for example because its
@@ -84,7 +84,7 @@ _DATASETS = {"scifact": 0.02, "fever": -0.03}
 
 @dataclass(frozen=True, slots=True)
 class DemoProgress:
-    """Samples recorded so far by all processes, and the newest of the stream, oldest first."""
+    """Samples recorded so far by all processes, and the newest from the stream, oldest first."""
 
     seconds: float
     recorded: int
@@ -93,7 +93,7 @@ class DemoProgress:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call as text, and what it returned."""
+    """A call as text, and its result."""
 
     text: str
     result: Any
@@ -103,9 +103,8 @@ class Call:
 class DemoResult:
     """The result of the demo.
 
-    *recorded* is counted by the processes, *stored* by queries.
-    *seconds* is from the first recording to the confirmation of the last one. *alerts* are changes
-    of states, see `run_alert`.
+    *recorded* is counted by the processes, *stored* by queries. *seconds* is the time from the
+    first recording to the confirmation of the last. *alerts* are state changes; see `run_alert`.
     """
 
     recorded_by: dict[str, int]
@@ -132,7 +131,7 @@ class DemoResult:
 class Demo:
     """One run of the demo. A context manager that leaves nothing behind, even after Ctrl-C.
 
-    *folder* is the temporary folder of its server, and *metrics* a client of it.
+    *folder* is the temporary folder of its server, and *metrics* a client connected to it.
     """
 
     folder: Path
@@ -178,7 +177,7 @@ class Demo:
             self._exit.__exit__(*error)
 
     def start(self) -> None:
-        """Let the processes record."""
+        """Tell the processes to start recording."""
         for pipe in self._pipes:
             # The process is ready.
             self._receive(pipe)
@@ -186,7 +185,7 @@ class Demo:
             pipe.send("go")
 
     def record(self) -> Iterator[DemoProgress]:
-        """Let the processes record; yield the progress every 0.1 s until all is stored."""
+        """Start recording; yield the progress every 0.1 s until everything is stored."""
         self.start()
         recorded = [0] * len(self._pipes)
         latest: dict[str, dict[Any, Sample]] = {}
@@ -268,13 +267,13 @@ class Demo:
         )
 
     def _interval(self) -> str:
-        """Return the shortest interval that makes at most MAX_BARS bars."""
+        """Return the shortest interval that gives at most MAX_BARS bars."""
         seconds = self._seconds / MAX_BARS
         return f"{next(width for width in (1, 2, 5, 10, 15, 30) if width >= seconds)}s"
 
 
 def _keep_newest(latest: dict[Any, Sample], sample: Sample) -> None:
-    """Keep the newest sample of each of the series that were recorded last."""
+    """Keep the newest sample of each of the most recently recorded series."""
     series = tuple(sample.tags.items())
     latest.pop(series, None)
     latest[series] = sample
@@ -283,7 +282,7 @@ def _keep_newest(latest: dict[Any, Sample], sample: Sample) -> None:
 
 
 def _call(metrics: Metrics, method: str, *args: Any, **options: Any) -> Call:
-    """Call a method and write the call down, so that the text is what was run."""
+    """Call a method and return the call as text, so that the text always matches what ran."""
     given = [repr(arg) for arg in args] + [f"{key}={value!r}" for key, value in options.items()]
     text = f"metrics.{method}({', '.join(given)})".replace("'", '"')
     return Call(text, getattr(metrics, method)(*args, **options))
@@ -291,7 +290,7 @@ def _call(metrics: Metrics, method: str, *args: Any, **options: Any) -> Call:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Block Ctrl-C and the like: half a start leaves a server behind, half an end a folder.
+    """Block signals such as Ctrl-C: an interrupted start or stop would leave a server or a folder.
 
     Processes started meanwhile never receive these signals; their parent ends them.
     """
@@ -326,7 +325,7 @@ def _run_process(
 ) -> None:
     """Record for *seconds*; send the number recorded every 0.1 s, and the stats at the end.
 
-    Or record *traffic*, and send nothing, until the pipe is closed.
+    With *traffic*, record that until the pipe is closed, and send nothing.
     """
     with pipe, suppress(EOFError, BrokenPipeError, ConnectionResetError):
         metrics = Metrics(url, namespace=_NAMESPACE, flush_interval=0.2)

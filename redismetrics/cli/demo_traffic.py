@@ -1,7 +1,7 @@
-"""What the demo of the web page records: the calm traffic of a small service, and its last hours.
+"""What the web page's demo records: the steady traffic of a small service, and its recent history.
 
-Both come from the same functions of time, so live traffic continues the history. In the history a
-deploy goes wrong and is rolled back, and a queue begins to grow.
+Both come from the same functions of time, so the live traffic continues the history. In the
+history, a deploy goes wrong and is rolled back, and a queue begins to grow.
 """
 
 import math
@@ -23,16 +23,16 @@ groups:
         for: 2m
         labels: {severity: page}
         annotations:
-          summary: "{{ $value | humanize }} jobs of {{ $labels.tenant }} fail every second"
+          summary: "{{ $value | humanize }} jobs of {{ $labels.tenant }} fail per second"
       - alert: QueueTooLong
         expr: max by (queue) (queue_depth) > 150
         for: 2m
         labels: {severity: ticket}
-        annotations: {summary: "{{ $value }} jobs wait in {{ $labels.queue }}"}
+        annotations: {summary: "{{ $value }} jobs are waiting in {{ $labels.queue }}"}
       - alert: CacheMisses
         expr: avg(cache_hit_ratio) < 0.6
         labels: {severity: ticket}
-        annotations: {summary: "{{ $value | humanizePercentage }} of the reads hit the cache"}
+        annotations: {summary: "{{ $value | humanizePercentage }} of reads hit the cache"}
 """
 
 # Each process records one of each.
@@ -69,7 +69,7 @@ class Traffic:
     seed: int = 1
 
     def record_history(self, metrics: Metrics, seconds: float) -> None:
-        """Record the last *seconds* before `now`, with marks; return when all is stored."""
+        """Record the last *seconds* before `now`, with marks; return once everything is stored."""
         random = Random(self.seed)
         _declare(metrics)
         for steps in range(math.floor(seconds / _HISTORY_STEP), 0, -1):
@@ -100,7 +100,7 @@ class Traffic:
     def _record(
         self, metrics: Metrics, random: Random, part: int, at: float, seconds: float
     ) -> None:
-        """Record what happened within *seconds* since *at*."""
+        """Record what happens in the *seconds* from *at* on."""
         age = self.now - at
         load = 1 + 0.35 * math.sin(1 - age / 860) + 0.12 * math.sin(-age / 113)
         is_broken = _ROLLBACK < age <= _DEPLOY
@@ -175,5 +175,5 @@ def _declare(metrics: Metrics) -> None:
 
 
 def _whole(random: Random, amount: float) -> int:
-    """Return a whole number that is *amount* on average, with the spread of independent events."""
+    """Return a random whole number with mean *amount*, like a count of independent events."""
     return max(0, math.floor(random.gauss(amount, math.sqrt(amount)) + random.random()))

@@ -1,4 +1,4 @@
-"""The commands that examine a server: doctor, cardinality."""
+"""The commands that check a server: doctor, cardinality."""
 
 import logging
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,9 +23,9 @@ _MARKS = {
 
 
 def doctor(as_json: AsJson = False, url: Url = None, namespace: Namespace = None) -> None:
-    """Examine the server and the namespace, and say what to do.
+    """Check the server and the namespace, and suggest what to do.
 
-    The exit status is 1 if there is a failure.
+    The exit status is 1 if a check fails.
     """
     # Imported here because it loads redis.
     from redismetrics.admin.doctor import examine

@@ -1,4 +1,4 @@
-"""The command heat-map: how the values of a metric are spread over buckets, by interval."""
+"""The command heat-map: how a metric's values are distributed over buckets, by interval."""
 
 import math
 from typing import Annotated, Any
@@ -21,7 +21,10 @@ from .query import Interval
 Buckets = Annotated[
     int | None,
     typer.Option(
-        "--buckets", min=4, max=200, help="The most buckets (default: 44, on a terminal 20)."
+        "--buckets",
+        min=4,
+        max=200,
+        help="Maximum number of buckets (default: 44, or 20 on a terminal).",
     ),
 ]
 # From no sample to the most; the steps are even in the square root of the number.
@@ -45,8 +48,8 @@ def heat_map(
 ) -> None:
     """Count samples per interval and bucket of values (default: per hour of the last 24 hours).
 
-    On a terminal it is a map: time from left to right, values from bottom to top, and the darker
-    the more samples.
+    On a terminal, it draws a map: time from left to right, values from bottom to top, and more
+    samples are darker.
     """
     is_map = is_for_people() and not as_json
     with options.client(url, namespace, archive) as metrics:
@@ -67,7 +70,7 @@ def heat_map(
 
 
 def _rows(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a row for each interval and bucket with samples."""
+    """Return one row per interval and bucket with samples."""
     buckets = list(zip(found["edges"], found["edges"][1:], strict=False))
     return [
         {"timestamp": time, "from": low, "to": high, "count": count}

@@ -1,7 +1,7 @@
 """The application: all commands, error messages and exit statuses.
 
-Exit status: 0 success; 1 an error of Redis or the system, or a negative result; 2 a wrong command
-line; 130 stopped by Ctrl-C. `measure` and `run` exit with the status of their command.
+Exit status: 0 success; 1 an error of Redis or the system, or a negative result; 2 an invalid
+command line; 130 stopped by Ctrl-C. `measure` and `run` exit with the status of their command.
 """
 
 import inspect
@@ -49,14 +49,14 @@ _UsageError: Any = next(
 )
 
 app = typer.Typer(
-    help="Record and query metrics of many processes in one Redis or Valkey.",
+    help="Record and query metrics from many processes in one Redis or Valkey.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
 
 def _help_of(command: Callable[..., None]) -> str:
-    """Return the docstring with one line per paragraph: typer keeps line breaks."""
+    """Return the docstring with one line per paragraph, because typer keeps line breaks."""
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
@@ -149,7 +149,7 @@ def _print_error(text: str) -> None:
 
 
 def _usage_message(error: Any) -> str:
-    """Return click's message on one line, with the option that was meant, and how to get help."""
+    """Return click's message on one line, with a suggested option and how to get help."""
     text = " ".join(error.format_message().split()).removesuffix(".")
     context = getattr(error, "ctx", None)
     if context is None:
@@ -177,4 +177,4 @@ def _main(
         ),
     ] = False,
 ) -> None:
-    """Record and query metrics of many processes in one Redis or Valkey."""
+    """Record and query metrics from many processes in one Redis or Valkey."""

@@ -1,4 +1,4 @@
-"""The commands mark and marks: what happened when, such as a deploy."""
+"""The commands mark and marks: events such as deploys."""
 
 from typing import Annotated
 
@@ -25,7 +25,7 @@ def mark(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Note that something happened, such as a deploy, to show it on charts.
+    """Record an event, such as a deploy, to show it on charts.
 
     Prints the id of the mark.
     """
@@ -46,7 +46,7 @@ def marks(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """List what was noted, the newest first."""
+    """List marks, newest first."""
     with options.client(url, namespace) as metrics:
         found = metrics.marks(options.window(window, since, until), limit=limit)
     rows = [each.to_dict() for each in found]

@@ -30,7 +30,7 @@ def measure(
         str | None,
         typer.Option(
             "--outcome-tag",
-            help="Add this tag with the value ok or failed, by the exit status.",
+            help="Add this tag with the value ok or failed, depending on the exit status.",
             metavar="K",
         ),
     ] = None,
@@ -40,10 +40,9 @@ def measure(
 ) -> None:
     """Run a command and record its duration.
 
-    The duration is in milliseconds, or in seconds if the metric is declared in seconds. Signals
-    are passed on to the command. The exit status is that of the command, or 128 + N if signal N
-    ended it. If the duration cannot be recorded, a message says so and the exit status does not
-    change.
+    The duration is in milliseconds, or in seconds if the metric is declared in seconds. Signals are
+    passed on to the command. The exit status is the command's own, or 128 + N if signal N ended it.
+    If the duration cannot be recorded, a message is printed and the exit status stays the same.
     """
     del context
     tags = options.labels(tag)
@@ -70,7 +69,7 @@ def measure(
 
 
 def _run(command: list[str]) -> int:
-    """Run *command* to its end; return its exit status as a shell does."""
+    """Run *command* to completion; return its exit status as a shell would."""
     try:
         with _forwarding_signals() as set_child:
             process = subprocess.Popen(command)
@@ -87,9 +86,9 @@ def _run(command: list[str]) -> int:
 
 @contextmanager
 def _forwarding_signals() -> "Iterator[Callable[[subprocess.Popen[bytes]], None]]":
-    """Forward signals to the process passed to the function that this yields.
+    """Forward signals to the process that is passed to the yielded function.
 
-    Signals that a terminal sends are not forwarded: the process received them already.
+    Signals sent by a terminal are not forwarded: the process has already received them.
     """
     child: subprocess.Popen[bytes] | None = None
     early: list[int] = []
@@ -122,7 +121,7 @@ def _forwarding_signals() -> "Iterator[Callable[[subprocess.Popen[bytes]], None]
 
 
 def _in_foreground() -> bool:
-    """Return whether Ctrl-C at the terminal reaches this process, and so its child."""
+    """Return whether Ctrl-C at the terminal reaches this process, and therefore its child."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
     except OSError:

@@ -1,4 +1,4 @@
-"""What commands share: options, the parsing of their values, and the client of a command."""
+"""Shared by the commands: options, parsing of their values, and the client of a command."""
 
 import logging
 import signal
@@ -37,7 +37,7 @@ _MAX_COMPLETIONS = 500
 def complete_names(context: typer.Context, incomplete: str) -> list[str]:
     """Return the metric names that begin with *incomplete*, for shell completion.
 
-    Returns none if Redis does not answer at once. Never starts an embedded server.
+    Returns no names if Redis does not answer at once. Never starts an embedded server.
     """
     logging.getLogger("redismetrics").setLevel(logging.CRITICAL)
     found: list[str] = []
@@ -85,8 +85,7 @@ Archive = Annotated[
     str | None,
     typer.Option(
         "--archive",
-        help="The archive in which windows go on that begin before what Redis holds "
-        "(default: REDISMETRICS_ARCHIVE).",
+        help="The archive to read what Redis no longer holds (default: REDISMETRICS_ARCHIVE).",
         metavar="URL",
     ),
 ]
@@ -144,7 +143,7 @@ Type = Annotated[
 
 
 def number(text: str, argument: str) -> int | float:
-    """Parse a number: an int if it is written as one, since `record` guesses the type by that."""
+    """Parse a number: an int if it is written as one, because `record` infers the type."""
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)
@@ -190,12 +189,12 @@ def _set_once(tags: dict[str, Any], key: str, value: str | None) -> None:
 
 
 def words(given: Iterable[str] | None) -> list[str]:
-    """Split the values of an option that can be repeated, or separated by commas."""
+    """Split the values of an option that can be repeated or separated by commas."""
     return [word.strip() for text in given or () for word in text.split(",") if word.strip()]
 
 
 def time(text: str | None, option: str) -> Any:
-    """Parse a time to what `Metrics` accepts; None if it is not given."""
+    """Parse a time into a form that `Metrics` accepts; None if it is not given."""
     if text is None:
         return None
     return parse_time(text, option, system_clock())
@@ -212,7 +211,7 @@ def seconds(option: str, text: str) -> float:
 
 
 def check_exists(metrics: Metrics, name: str) -> None:
-    """Raise `RedisMetricsError` if there is no metric of that name, and an invalid one as usual."""
+    """Raise `RedisMetricsError` if there is no such metric, `InvalidName` if *name* is invalid."""
     # Imported here because it loads redis.
     from redismetrics.store import catalog
 
@@ -227,7 +226,7 @@ def check_exists(metrics: Metrics, name: str) -> None:
 
 
 def window(text: str | None, since: str | None, until: str | None) -> Any:
-    """Parse a window to what `Metrics` accepts; None if it is not given."""
+    """Parse a window into a form that `Metrics` accepts; None if it is not given."""
     if since is None and until is None:
         return text
     if text is not None:
@@ -239,7 +238,7 @@ def window(text: str | None, since: str | None, until: str | None) -> Any:
 def client(url: str | None, namespace: str | None, archive: str | None = None) -> Iterator[Metrics]:
     """Open the client of one command.
 
-    If the command fails, unsent samples are dropped at once; the error message says why.
+    If the command fails, unsent samples are dropped at once; its error message gives the reason.
     """
     log = logging.getLogger("redismetrics")
     # The choice of a default server may be logged. Everything after it is reported by errors.
@@ -256,11 +255,11 @@ def client(url: str | None, namespace: str | None, archive: str | None = None) -
 
 
 def send(metrics: Metrics) -> None:
-    """Wait until all that was recorded is stored.
+    """Wait until everything recorded is stored.
 
     Raises:
-        StoreUnavailable: If Redis did not confirm it in time.
-        InvalidMetric: If samples were dropped, for example as too old.
+        StoreUnavailable: If Redis did not confirm the samples in time.
+        InvalidMetric: If samples were dropped, for example because they are too old.
     """
     # Dropped samples are reported by the error below, not by the log.
     logging.getLogger("redismetrics").setLevel(logging.CRITICAL)
@@ -273,7 +272,7 @@ def send(metrics: Metrics) -> None:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the process through its `finally` clauses, as Ctrl-C does."""
+    """Make SIGTERM and SIGHUP end the process through its `finally` clauses, as Ctrl-C does."""
 
     def leave(number: int, _: Any) -> None:
         raise SystemExit(128 + number)

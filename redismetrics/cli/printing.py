@@ -31,7 +31,7 @@ def is_for_people() -> bool:
 
 
 def print_json(result: Any) -> None:
-    """Print one JSON document, or one line of a stream, as UTF-8 whatever the locale is."""
+    """Print one JSON document, or one line of a stream, in UTF-8 whatever the locale."""
     streams.write_utf8(Metrics.to_json(result))
 
 
@@ -61,12 +61,12 @@ def is_number(value: Any) -> bool:
 
 
 def print_value(value: Any) -> None:
-    """Print one value in a line."""
+    """Print one value on a line."""
     print(value_text(value))
 
 
 def value_text(value: Any) -> str:
-    """Format a value for people on a terminal, else for programs."""
+    """Format a value for people on a terminal, otherwise for programs."""
     return cell(value) if is_for_people() else plain(value)
 
 
@@ -167,7 +167,7 @@ def print_call(console: Console, call: str) -> None:
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Print lines as they are: cut at the edge of a terminal, whole everywhere else."""
+    """Print lines unchanged: truncated at the edge of a terminal, in full everywhere else."""
     for line in lines:
         console.print(
             Text(line, no_wrap=True, overflow="ellipsis"), soft_wrap=not console.is_terminal

@@ -1,4 +1,4 @@
-"""The progress bar of `worker --once` at a terminal."""
+"""The progress bar of `worker --once` on a terminal."""
 
 import logging
 import sys
@@ -22,7 +22,7 @@ _UPDATE_SECONDS = 0.2
 
 @contextmanager
 def shown_progress(worker: "Worker") -> Iterator[None]:
-    """Show a bar while *worker* does all that is due, if standard error is a terminal."""
+    """Show a bar while *worker* does all due work, if standard error is a terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True, highlight=False)

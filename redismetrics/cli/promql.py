@@ -1,4 +1,4 @@
-"""The command promql: evaluate an expression, print a table, or for a range a chart line each."""
+"""The command promql: print the value of an expression, or a line of blocks per series."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,11 +32,11 @@ Expression = Annotated[
 At = Annotated[str | None, typer.Option(help=f"When (default: now): {TIME_FORMS}.", metavar="TIME")]
 First = Annotated[
     str | None,
-    typer.Option("--since", help=f"First time of a range: {TIME_FORMS}.", metavar="TIME"),
+    typer.Option("--since", help=f"Start of a range: {TIME_FORMS}.", metavar="TIME"),
 ]
 Last = Annotated[
     str | None,
-    typer.Option("--until", help="Last time of a range, inclusive (default: now).", metavar="TIME"),
+    typer.Option("--until", help="End of a range, inclusive (default: now).", metavar="TIME"),
 ]
 Step = Annotated[
     str | None,
@@ -93,7 +93,7 @@ def _evaluate(metrics: Any, prepared: "Prepared") -> "Answer":
 
 
 def _flat(result: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row for each value, with a column for each label."""
+    """Return one row per value, with a column per label."""
     names = list(dict.fromkeys(name for each in result for name in each["labels"]))
     rows = []
     for each in result:
@@ -107,7 +107,7 @@ def _flat(result: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _print_lines(result: list[dict[str, Any]]) -> None:
-    """Print a line for each series; a time without a value is a space."""
+    """Print one line per series; a time without a value is a space."""
     console = make_console()
     times = sorted({time for each in result for time, _ in each.get("values", ())})
     names = list(dict.fromkeys(name for each in result for name in each["labels"]))

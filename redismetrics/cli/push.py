@@ -33,12 +33,12 @@ def push(
         ),
     ],
     interval: Annotated[
-        str, typer.Option(help="Between two pushes, such as 15s or 1m.", metavar="D")
+        str, typer.Option(help="Time between pushes, such as 15s or 1m.", metavar="D")
     ] = "15s",
     external_label: Annotated[
         list[str] | None,
         typer.Option(
-            help="A label of all series without one of this name, such as job=shop; with OTLP an "
+            help="A label to add to all series that lack it, such as job=shop; with OTLP, an "
             "attribute of the resource. May be repeated.",
             metavar="NAME=VALUE",
         ),
@@ -54,15 +54,15 @@ def push(
         typer.Option(help="A file with lines NAME: VALUE, for one target.", metavar="F"),
     ] = "",
     max_queue: Annotated[
-        int, typer.Option(min=1, help="The most megabytes that wait for a target.", metavar="MB")
+        int, typer.Option(min=1, help="Maximum queue size of a target, in MB.", metavar="MB")
     ] = 64,
     lease: Annotated[
-        str, typer.Option(help="Until another process takes over.", metavar="D")
+        str, typer.Option(help="Time until another process takes over.", metavar="D")
     ] = "15s",
     send_timeout: Annotated[
-        str, typer.Option(help="Of one request to a target.", metavar="D")
+        str, typer.Option(help="Timeout of a request to a target.", metavar="D")
     ] = "10s",
-    once: Annotated[bool, typer.Option("--once", help="Push once and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Push once, then exit.")] = False,
     metrics_port: Annotated[
         str,
         typer.Option(
@@ -74,8 +74,8 @@ def push(
 ) -> None:
     """Push the current totals to Prometheus remote write or OTLP, until stopped.
 
-    One process of a namespace pushes to a target; others wait to take over. With --once, the exit
-    status is 1 if a target did not take all samples.
+    Only one process per namespace pushes to a target; others wait to take over. With --once, the
+    exit status is 1 if a target did not accept all samples.
     """
     from redismetrics.model.external_labels import read_labels
     from redismetrics.push.credentials import Credentials, from_environment
@@ -117,12 +117,12 @@ def _make_service(
 def pushing(
     metrics: Metrics, to: Sequence[str], interval: str, labels: Sequence[str]
 ) -> "Iterator[PushService]":
-    """Push in a thread meanwhile, with the credentials of the environment.
+    """Push in a background thread, with credentials from the environment.
 
     Raises:
         InvalidSetting: If an argument is not valid.
-        MissingExtra: If a package is missing that a protocol needs.
-        BadCredentials: If they cannot be read.
+        MissingExtra: If a package that a protocol needs is missing.
+        BadCredentials: If credentials cannot be read.
     """
     from redismetrics.model.external_labels import read_labels
     from redismetrics.push.credentials import from_environment
@@ -144,7 +144,7 @@ def pushing(
 
 
 def _run_until_stopped(service: "PushService", metrics_port: str) -> None:
-    """Run the service until SIGTERM or SIGINT; a second one does not wait for its end."""
+    """Run the service until SIGTERM or SIGINT; a second signal exits without waiting."""
     from redismetrics.push.page import serve_status
 
     thread = threading.Thread(target=service.run, name="redismetrics-push", daemon=True)
@@ -159,7 +159,7 @@ def _run_until_stopped(service: "PushService", metrics_port: str) -> None:
             service.stop.set()
             thread.join()
         else:
-            raise RedisMetricsError("BUG: pushing ended by itself; see the messages before")
+            raise RedisMetricsError("BUG: pushing stopped unexpectedly; see the messages above")
 
 
 def _seconds(option: str, text: str) -> float:

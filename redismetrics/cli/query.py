@@ -1,4 +1,4 @@
-"""The commands query, time-series, rollup and get-metrics: build a query, print its result."""
+"""The commands query, time-series, rollup and get-metrics: build a query and print its result."""
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -66,7 +66,7 @@ AllNames = Annotated[
         autocompletion=options.complete_names,
     ),
 ]
-Limit = Annotated[int, typer.Option("--limit", min=0, help="The most samples to print.")]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="Maximum number of samples to print.")]
 Interval = Annotated[
     str,
     typer.Option(
@@ -152,7 +152,7 @@ def time_series(
 def _print_sparklines(
     rows: list[dict[str, Any]], group_by: Sequence[str], aggregations: Sequence[str]
 ) -> None:
-    """Print a line for each group and aggregation; an interval without samples is a space."""
+    """Print one line per group and aggregation; an interval without samples is a space."""
     console = make_console()
     times = dict.fromkeys(sorted({row["timestamp"] for row in rows}))
 
@@ -252,7 +252,7 @@ def _run(
     namespace: str | None,
     archive: str | None,
 ) -> T:
-    """Return the result of *query* as the function *read* of `redismetrics.queries` reads it."""
+    """Run *query* with the function *read* of `redismetrics.queries`, and return its result."""
     with options.client(url, namespace, archive) as metrics:
         if query.name is not None:
             options.check_exists(metrics, query.name)

@@ -1,4 +1,4 @@
-"""The commands that record. Each returns when Redis has confirmed what it recorded."""
+"""The commands that record. Each returns when Redis has confirmed its samples."""
 
 import json
 import sys
@@ -53,11 +53,11 @@ def record(
 ) -> None:
     """Record a sample of any type.
 
-    Without --type, the sample has the type of the metric. The type of a new metric is guessed from
-    its name and the value.
+    Without --type, the sample has the metric's type. The type of a new metric is inferred from its
+    name and the value.
 
-    With --type info the value is a JSON object of labels, such as {"version": "1.2"}. With --type
-    stateset it is the name of a state.
+    With --type info, the value is a JSON object of labels, such as {"version": "1.2"}. With --type
+    stateset, it is the name of a state.
     """
     fixed: dict[str, Any] = {
         "type": kind,
@@ -105,7 +105,7 @@ def histogram(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Record a value of a histogram."""
+    """Record a value in a histogram."""
     _record(lambda metrics: metrics.histogram, name, value, tag, timestamp, url, namespace)
 
 
@@ -134,7 +134,7 @@ def _record(
 def _record_lines(metrics: Metrics, record_value: Callable[[float], None]) -> None:
     """Record the number on each line of standard input.
 
-    An invalid line ends it; the lines before it are stored.
+    An invalid line is an error; the lines before it are stored.
     """
     recorded = 0
     for line_number, line in enumerate(sys.stdin, 1):

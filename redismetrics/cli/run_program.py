@@ -1,4 +1,4 @@
-"""The command `run`: another program with the metrics of prometheus_client in Redis."""
+"""The command `run`: runs another program with its prometheus_client metrics in Redis."""
 
 import os
 import sys
@@ -33,8 +33,9 @@ def run_program(
 ) -> None:
     """Run a program with its prometheus_client metrics in Redis, without editing it.
 
-    The program and all Python processes that it starts count in Redis, and their pages show the
-    totals of all processes. The command becomes the program: signals and exit status are its own.
+    The program and all Python processes that it starts keep their metrics in Redis, and their pages
+    show the totals of all processes. The command is replaced by the program (exec), so signals and
+    the exit status are the program's own.
     """
     with Metrics(url, namespace=namespace) as metrics:
         settings = metrics.settings

@@ -1,4 +1,4 @@
-"""The command runs: the figures of each run, and its curve."""
+"""The command runs: a summary of each run, and its curve."""
 
 from typing import Annotated, Any
 
@@ -41,17 +41,17 @@ def runs(
         ),
     ] = False,
     points: Annotated[
-        int, typer.Option("--points", min=10, max=2000, help="The most points of a curve.")
+        int, typer.Option("--points", min=10, max=2000, help="Maximum number of points per curve.")
     ] = 500,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The most runs.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of runs.")] = 50,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Compare runs: last, least, greatest and duration of each, the newest run first.
+    """Compare runs: the last, minimum and maximum value and the duration of each, newest run first.
 
-    A run is a group of series, such as those with one value of the tag run. Curves are drawn at a
-    terminal and printed with --json.
+    A run is a group of series, such as those with the same value of the tag run. Curves are drawn
+    on a terminal and printed with --json.
     """
     with options.client(url, namespace) as metrics:
         options.check_exists(metrics, name)
@@ -82,7 +82,7 @@ def _figures(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _curve(run: dict[str, Any], *, blocks: bool) -> str:
-    """Return the curve as a line of text: the last value of each of equal stretches of x."""
+    """Return the curve as a line of text: the last value in each of several equal ranges of x."""
     x, y = run["x"], run["y"]
     if not x:
         return ""

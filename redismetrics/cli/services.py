@@ -1,6 +1,6 @@
 """The commands that run until they are stopped: worker, export, serve.
 
-What they run is imported when they start.
+The code that they run is imported when they start.
 """
 
 import sys
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def work(context: typer.Context) -> None:
-    """Run a worker: seal, downsample, remove what has expired; --rules, --archive, --push."""
+    """Run a worker: seal, downsample, remove expired data; --rules, --archive, --push."""
     from redismetrics.worker import __main__
 
     def run_worker(arguments: list[str], sources: "Sequence[StatusSource]" = ()) -> int:
@@ -51,7 +51,7 @@ def serve(
         str, typer.Option(help="The address to listen on; 0.0.0.0 means all interfaces.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="The port; 0 takes a free one.")
+        int, typer.Option(min=0, max=65_535, help="The port; 0 picks a free one.")
     ] = 9465,
     url: Url = None,
     namespace: Namespace = None,
@@ -67,7 +67,7 @@ def serve(
     resource_attribute: Annotated[
         list[str] | None,
         typer.Option(
-            help="An attribute of OpenTelemetry resources that becomes a tag; may be repeated "
+            help="An OpenTelemetry resource attribute to store as a tag; may be repeated "
             "(default: service.name).",
             metavar="KEY",
         ),
@@ -75,8 +75,8 @@ def serve(
     external_label: Annotated[
         list[str] | None,
         typer.Option(
-            help="A label that PromQL sees on all series without one of this name, such as "
-            "job=api; may be repeated.",
+            help="A label that PromQL adds to all series that lack it, such as job=api; may be "
+            "repeated.",
             metavar="NAME=VALUE",
         ),
     ] = None,
@@ -89,22 +89,22 @@ def serve(
     write_token_file: Annotated[
         Path | None,
         typer.Option(
-            help="A file with a bearer token that may also write, which the other one then may "
-            "not (default: REDISMETRICS_WRITE_TOKEN).",
+            help="A file with a bearer token that may also write; the other one is then "
+            "read-only (default: REDISMETRICS_WRITE_TOKEN).",
             metavar="F",
         ),
     ] = None,
     max_window: Annotated[
-        float, typer.Option(min=1, help="The longest window of a query, in days.")
+        float, typer.Option(min=1, help="Maximum window of a query, in days.")
     ] = 366,
     max_series: Annotated[
-        int, typer.Option(min=1, help="The most series that a query may read.")
+        int, typer.Option(min=1, help="Maximum number of series that a query may read.")
     ] = 20_000,
     max_rows: Annotated[
-        int, typer.Option(min=1, help="The most rows that a result may have.")
+        int, typer.Option(min=1, help="Maximum number of rows in a result.")
     ] = 50_000,
     promql_timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds that a PromQL expression may take.")
+        float, typer.Option(min=0.1, help="Timeout of a PromQL expression, in seconds.")
     ] = 120,
     open_page: Annotated[bool, typer.Option("--open", help="Open the web page in a browser.")] = (
         False
@@ -112,7 +112,7 @@ def serve(
 ) -> None:
     """Serve a web page, JSON, server-sent events and the Prometheus page over HTTP.
 
-    The web page is at /. The server describes its endpoints at /openapi.json.
+    The web page is at /. The endpoints are described at /openapi.json.
     """
     from redismetrics.api.app import create_app
     from redismetrics.api.limits import Limits
@@ -148,7 +148,7 @@ def serve(
         )
         if token is None and not is_loopback(host):
             print(
-                f"without a token, everybody who can reach {host} can query"
+                f"without a token, anyone who can reach {host} can query"
                 f"{' and record' if allow_write and write_token is None else ''}",
                 file=sys.stderr,
             )
@@ -161,7 +161,7 @@ def serve(
 
 
 def tell(address: str, open_page: bool) -> None:
-    """Print the address of the server that is ready; with *open_page*, open it in a browser."""
+    """Print the address of the running server; with *open_page*, open it in a browser."""
     print(f"serving on {address}", file=sys.stderr, flush=True)
     if not open_page:
         return

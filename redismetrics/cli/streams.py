@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or of an encoding that cannot show all text."""
+"""Standard streams that are closed, full, or have an encoding that cannot represent all text."""
 
 import errno
 import io
@@ -13,9 +13,9 @@ from redismetrics.errors import one_line
 def prepare() -> None:
     """Make the three standard streams usable by `print` and by libraries.
 
-    A stream that was closed when the process started (``>&-``) is opened so that its use fails
-    with an `OSError`, except for standard error, whose text is discarded. Otherwise the next file
-    or connection would take its place, and would receive what is printed.
+    A stream that was closed when the process started (``>&-``) is opened such that using it raises
+    an `OSError`; for standard error, the output is discarded instead. Otherwise the next file or
+    connection would get its descriptor, and receive the printed output.
     """
     for number, name, mode, flags in (
         # The wrong way on purpose: reading or writing must fail.
@@ -37,10 +37,10 @@ def prepare() -> None:
 
 
 def finish() -> str | None:
-    """Write what is still buffered; return why that failed, or None.
+    """Flush buffered output; return the reason if that failed, or None.
 
-    Python would do it after the exit status is known, and print a traceback. A reader that has
-    ended, as in ``| head``, is no reason to complain, and the result is ''.
+    Python would do it after the exit status is decided, and print a traceback. If the reader has
+    exited, as with ``| head``, there is nothing to report, and the result is ''.
     """
     try:
         sys.stdout.flush()
@@ -51,7 +51,7 @@ def finish() -> str | None:
 
 
 def describe(error: Exception) -> str:
-    """Return an error as one line; a closed stream by what it means."""
+    """Describe an error on one line; explain an error that means a closed stream."""
     if isinstance(error, OSError) and error.errno == errno.EBADF:
         return "standard input or output is closed"
     if isinstance(error, OSError) and error.filename is None and error.errno == errno.ENOSPC:
@@ -60,7 +60,7 @@ def describe(error: Exception) -> str:
 
 
 def write_utf8(text: str) -> None:
-    """Write one line as UTF-8, whatever the encoding of standard output is."""
+    """Write one line in UTF-8, whatever the encoding of standard output."""
     binary: Any = getattr(sys.stdout, "buffer", None)
     if binary is None:
         print(text, flush=True)
@@ -83,7 +83,7 @@ def _open(number: int, flags: int) -> None:
 
 
 def _discard_output() -> None:
-    """Let what is still buffered be written to nowhere when Python ends."""
+    """Redirect output that is still buffered to the null device when Python exits."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The live stream on the command line: a line for each item, as it arrives."""
+"""The live stream on the command line: one line per item, as it arrives."""
 
 import sys
 from contextlib import closing
@@ -36,7 +36,7 @@ def subscribe(
         str,
         typer.Option(
             "--by",
-            help="Of what a summary is: series, or name for all series of a metric.",
+            help="What to summarize: series, or name for all series of a metric.",
             metavar="BY",
         ),
     ] = "series",

@@ -1,1 +1,1 @@
-"""What people hold: `Metrics`, `AsyncMetrics` and the module-level functions."""
+"""The public API: `Metrics`, `AsyncMetrics` and the module-level functions."""

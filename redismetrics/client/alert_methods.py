@@ -1,4 +1,4 @@
-"""The methods of both clients that are about alerts. They need the extra ``alerts``."""
+"""The alert methods of both clients. They need the extra ``alerts``."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from .operations import AsyncMethods, SyncMethods
 
 
 class AlertMethods(SyncMethods):
-    """Alerts, for `Metrics`. Rules are evaluated by workers: see docs/alerts.md."""
+    """Alert methods of `Metrics`. Rules are evaluated by workers: see docs/alerts.md."""
 
     def list_alerts(self) -> list[dict[str, Any]]:
-        """Return the alerts that are pending or fire, as Prometheus' `/api/v1/alerts` has them.
+        """Return the pending and firing alerts, in the form of Prometheus' `/api/v1/alerts`.
 
         Each has `labels`, `annotations`, `state`, `activeAt` (RFC 3339) and `value` (text).
         """
@@ -18,16 +18,16 @@ class AlertMethods(SyncMethods):
         return self._ask(list_alerts(self._context.namespace.name))
 
     def list_rules(self) -> list[dict[str, Any]]:
-        """Return all groups of rules with their states, as `/api/v1/rules` has them.
+        """Return all groups of rules with their states, in the form of `/api/v1/rules`.
 
-        They are those that were evaluated in the last seven days.
+        Groups not evaluated in the last seven days are left out.
         """
         from redismetrics.alerts.listing import list_rules
 
         return self._ask(list_rules(self._context.namespace.name))
 
     def alert_history(self, *, since: Any = None, limit: int = 1000) -> list[dict[str, Any]]:
-        """Return changes of alerts' states, the newest first, at most *limit*.
+        """Return at most *limit* changes of alert states, newest first.
 
         They are kept for 30 days. Each has `at` (aware UTC), `group`, `rule`, `before`, `after`,
         `value` and `labels`. *since* is an aware datetime or Unix seconds.
@@ -43,10 +43,10 @@ class AlertMethods(SyncMethods):
     def silence_alerts(
         self, matchers: Any, *, duration: Any = "1h", comment: str, author: str
     ) -> dict[str, Any]:
-        """Silence alerts that match for a time, and return the silence: its `id` ends it.
+        """Silence matching alerts for a time, and return the silence; its `id` is needed to end it.
 
-        *matchers* are a mapping of labels to values, or text such as ``job=~"web.*"``; *duration*
-        is text such as ``2h``, or a timedelta.
+        *matchers* is a mapping of labels to values, or text such as ``job=~"web.*"``; *duration* is
+        text such as ``2h``, or a timedelta.
 
         Raises:
             InvalidQuery: If an argument is invalid, or there are 10,000 silences.
@@ -59,7 +59,7 @@ class AlertMethods(SyncMethods):
         return self._ask(ask.save(name, silence, now_ms))
 
     def list_silences(self) -> list[dict[str, Any]]:
-        """Return all silences, as Alertmanager's API has them; those that ended for five days."""
+        """Return all silences, including those of the last 5 days, as in Alertmanager's API."""
         from redismetrics.alerts import ask
 
         name = self._context.namespace.name
@@ -69,7 +69,7 @@ class AlertMethods(SyncMethods):
         """End a silence now, and return it.
 
         Raises:
-            InvalidQuery: If there is none with that id.
+            InvalidQuery: If there is no silence with that id.
         """
         from redismetrics.alerts import ask
 
@@ -78,7 +78,7 @@ class AlertMethods(SyncMethods):
 
 
 class AsyncAlertMethods(AsyncMethods):
-    """Alerts, for `AsyncMetrics`: see `AlertMethods`."""
+    """Alert methods of `AsyncMetrics`: see `AlertMethods`."""
 
     async def list_alerts(self) -> list[dict[str, Any]]:
         """See `Metrics.list_alerts`."""

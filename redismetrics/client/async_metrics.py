@@ -1,4 +1,4 @@
-"""The client for asyncio, `AsyncMetrics`: recording is plain calls, queries are coroutines."""
+"""The asyncio client, `AsyncMetrics`: recording methods are plain calls, queries are coroutines."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
@@ -28,18 +28,19 @@ class AsyncMetrics(
     """`Metrics` for asyncio and uvloop. Takes the arguments of `Metrics`.
 
     With *metrics*, another client, it shares that client's recorder and settings: each sends what
-    the other records. Closing this one then closes only its own connections.
+    the other records. Closing this client then closes only its own connections.
 
-    Connections belong to the event loop that first needs them, and end with it or by `aclose`. One
-    client may be used from one loop after another, and from several loops in threads. Arguments
-    are checked when a coroutine is awaited. A cancelled query leaves nothing behind.
+    Connections belong to the event loop that first uses them, and are closed with the loop or by
+    `aclose`. One client may be used from successive event loops, and from several loops in
+    different threads. Arguments are checked when a coroutine is awaited. A cancelled query leaves
+    nothing behind.
 
     Raises:
         InvalidSetting: If a setting is invalid.
     """
 
     async def _ask(self, operation: "Operation[T]") -> T:
-        """Send what was recorded, then run *operation*."""
+        """Send recorded samples, then run *operation*."""
         return await self.internals.arun(operation, flush=True)
 
     @overload
@@ -77,16 +78,16 @@ class AsyncMetrics(
     ) -> "AsyncSubscription[Any]":
         """Return a subscription to all metrics, or to these names and patterns (``jobs_*``).
 
-        ``async with`` subscribes; iterate it by ``async for``, or await `get`.
+        ``async with`` subscribes; iterate with ``async for``, or await `get`.
 
-        It delivers every `Sample`, or, with *every*, a `Summary` of each series that was recorded
-        in the last *every* seconds (at least 0.1). With ``by="name"``, a summary is of all series
-        of a metric together, without tags. At most *queue* items wait for a slow reader: beyond
-        that the oldest are dropped, and a `Gap` says how many.
+        It delivers every `Sample`, or, with *every*, a `Summary` of each series recorded in the
+        last *every* seconds (at least 0.1). With ``by="name"``, a summary covers all series of a
+        metric, without tags. At most *queue* items are buffered for a slow reader; then the oldest
+        are dropped, and a `Gap` says how many.
 
         Raises:
-            InvalidQuery: If an argument is invalid, at this call.
-            StoreError: A subclass of it, by ``async with``.
+            InvalidQuery: If an argument is invalid, raised by this call.
+            StoreError: If subscribing fails, raised by ``async with``.
         """
         from redismetrics.stream.async_subscription import AsyncSubscription
 
@@ -94,14 +95,14 @@ class AsyncMetrics(
         return AsyncSubscription(self._store, self._loops, feed)
 
     async def flush(self, timeout: float = 10.0) -> FlushResult:
-        """Send all that was recorded before this call, and wait until it is stored or dropped.
+        """Send everything recorded before this call, and wait until it is stored or dropped.
 
-        Return how many samples were stored, and dropped for which reason, since the last `flush`:
-        by this call and by the background threads. If `dropped` is empty, all are stored. Calls
-        that overlap report the same samples.
+        Return how many samples were stored, and how many were dropped by reason, since the last
+        `flush`, by this call and by the background threads. If `dropped` is empty, all are stored.
+        Overlapping calls report the same samples.
 
         Raises:
-            StoreUnavailable: If Redis does not confirm it within *timeout* seconds. The samples
+            StoreUnavailable: If Redis does not confirm the samples within *timeout* seconds. They
                 are kept, and stored once later.
             ScriptFailed, FormatMismatch: If Redis can't store them. They are kept as well.
             TypeMismatch: If a metric has another type in Redis; once for each metric. Its samples
@@ -112,10 +113,9 @@ class AsyncMetrics(
     async def aclose(self, timeout: float = 5.0) -> None:
         """Close this event loop's connections, and send what is left within *timeout* seconds.
 
-        What could not be sent is counted as dropped, and logged, as all that was dropped since the
-        last `flush` is. Samples recorded afterwards are
-        counted as dropped too (``closed``). A client that shares another's recorder closes only
-        its own connections.
+        Samples that could not be sent are counted as dropped, and logged with everything else
+        dropped since the last `flush`. Samples recorded afterwards are counted as dropped too
+        (``closed``). A client that shares another's recorder closes only its own connections.
         """
         if hasattr(self, "_loops"):
             import asyncio

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class AsyncQueries(QueryMethods, AsyncHeatMapMethods):
-    """The query methods that are awaited. Arguments are checked when the coroutine is awaited."""
+    """The query methods as coroutines. Arguments are checked when a coroutine is awaited."""
 
     async def query(
         self,

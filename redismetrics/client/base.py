@@ -34,7 +34,7 @@ _IMPORTED_BY_THREADS = ("encodings.idna", "email.parser")
 
 
 class Client(InstrumentMethods):
-    """What `Metrics` and `AsyncMetrics` have in common: all but how they wait."""
+    """What `Metrics` and `AsyncMetrics` have in common: everything except how they wait."""
 
     settings: Settings
     internals: ClientInternals
@@ -110,16 +110,16 @@ class Client(InstrumentMethods):
 
     @classmethod
     def _unconnected(cls, *args: Any, **kwargs: Any) -> Self:
-        """Return a client that can record, and do the rest after `_connect`."""
+        """Return a client that can only record until `_connect` is called."""
         made = cls.__new__(cls)
         made._connects = False
         cls.__init__(made, *args, **kwargs)
         return made
 
     def _connect(self) -> None:
-        """Make what connects to Redis, without connecting. Takes no lock; safe to repeat.
+        """Create the objects that connect to Redis, without connecting. Lock-free and idempotent.
 
-        So a signal handler may interrupt it and record, and several threads may call it.
+        Therefore a signal handler may interrupt it and record, and several threads may call it.
         """
         if not self._own:
             return
@@ -161,7 +161,7 @@ class Client(InstrumentMethods):
             recorder.sink.start()
 
     def _archive(self) -> "ArchiveReader | None":
-        """Return the archive in which queries go on. Its driver is imported with the first one."""
+        """Return the archive of older data. Its driver is imported on the first query."""
         settings = self.settings
         if settings.archive is None:
             return None
@@ -221,19 +221,19 @@ class Client(InstrumentMethods):
 
     @property
     def _used(self) -> bool:
-        """True if anything was recorded or queried yet."""
+        """True if anything has been recorded or queried yet."""
         store = getattr(self, "_store", None)
         return self._recorder.started or self._recorder.closed or (store is not None and store.used)
 
     def _become(self, other: "Client") -> None:
-        """Take over the settings and connections of *other*; what was declared here stays."""
+        """Take over the settings and connections of *other*; declarations made here are kept."""
         for name, definition in self._recorder.registry.declared().items():
             other._recorder.declare(name, definition)
         self._replace_attributes(other.__dict__)
         self._recorder.add_client(self)
 
     def _replace_attributes(self, attributes: dict[str, Any]) -> None:
-        """Replace all attributes. A signal handler that records meanwhile finds either."""
+        """Replace all attributes at once: a signal handler sees either the old or the new ones."""
         own = self.__dict__
         stale = own.keys() - attributes.keys()
         own.update(attributes)
@@ -250,7 +250,7 @@ class Client(InstrumentMethods):
         self.internals.close_archive()
 
     def stats(self) -> dict[str, Any]:
-        """Return this process's counts, without contacting Redis.
+        """Return the counters of this process, without contacting Redis.
 
         recorded = stored + pending + dropped (by reason). See docs/settings.md.
         """
@@ -273,8 +273,8 @@ class Client(InstrumentMethods):
             return default.client, ()
         raise TypeError(
             f"{type(self).__name__} can't be pickled, because its connections belong to this "
-            "process: make a client in each process, or use the default client, which each "
-            "process has of its own (see configure)"
+            "process: create a client in each process, or use the default client, of which each "
+            "process has its own (see configure)"
         )
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
-"""The functions of the module `redismetrics`: the methods of a default client.
+"""The module-level functions of `redismetrics`: the methods of a default client.
 
-The client is made at the first use, from the arguments of `configure` or the environment.
+The client is created on first use, from the arguments of `configure` or the environment.
 """
 
 import atexit
@@ -38,9 +38,9 @@ _connecting: set[int] = set()
 
 
 def client() -> Metrics:
-    """Return the default client; make it at the first call.
+    """Return the default client; create it on the first call.
 
-    If a signal handler or `__del__` interrupts that, what it records goes to the same client.
+    If a signal handler or `__del__` interrupts that, its samples go to the same client.
     """
     global _client
     while (found := _client) is None:
@@ -57,7 +57,7 @@ def client() -> Metrics:
 
 
 def _connect(candidate: Metrics) -> bool:
-    """Connect a candidate; return False if this call interrupts what it needs."""
+    """Connect a candidate; return False if this call interrupts code that it needs."""
     thread = threading.get_ident()
     if thread in _connecting:
         return False
@@ -85,16 +85,16 @@ def _is_being_imported(name: str | None) -> bool:
 
 
 def existing_client() -> Metrics | None:
-    """Return the default client if it was made already."""
+    """Return the default client if it has been created."""
     return _client
 
 
 def configure(*args: Any, **kwargs: Any) -> None:
-    """Set the arguments of the default client, which are those of `Metrics`. Makes no connection.
+    """Set the arguments of the default client, the same as those of `Metrics`. Makes no connection.
 
-    Call it before the first sample is recorded and the first query is made; later, only a call
-    with the same settings is allowed, which does nothing. Metrics that are declared and
-    instruments and decorators that are made before keep working.
+    Call this before the first sample is recorded or the first query is made; later, only a call
+    with the same settings is allowed, and it does nothing. Metrics declared, and instruments and
+    decorators created, before this call keep working.
 
     Raises:
         InvalidSetting: If a setting is invalid, or the default client is already in use with
@@ -108,7 +108,7 @@ def configure(*args: Any, **kwargs: Any) -> None:
             if different and _arguments != (args, kwargs):
                 raise InvalidSetting(
                     "configure() must be called before the default client is first used; "
-                    f"it has recorded or queried already, with another {', '.join(different)}"
+                    f"it has already recorded or queried, with a different {', '.join(different)}"
                 )
             return
         _arguments = (args, kwargs)
@@ -200,7 +200,7 @@ def close(timeout: float = 5.0) -> None:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Undo at the end what `configure` and the first use did to the default client. For tests."""
+    """Context manager that restores the default client at the end. For tests."""
     global _arguments
     before, arguments = _client, _arguments
     state = None if before is None else dict(before.__dict__)
@@ -226,7 +226,7 @@ def _after_fork() -> None:
 
 
 def _connect_at_exit() -> None:
-    """Send what a signal handler recorded while the client was being made, unless it was sent."""
+    """Send samples that a signal handler recorded while the client was being created."""
     started = [made for _, made in _candidates.values() if made._recorder.started]
     if _client is not None or not started:
         return

@@ -1,4 +1,4 @@
-"""Delete metrics, series, live values or everything: checked at the call, then an operation."""
+"""Delete metrics, series, live values or everything. Arguments are checked at the call."""
 
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ def delete_metric(context: "QueryContext", name: str) -> "Operation[bool]":
 
 
 def delete_series(context: "QueryContext", name: str, tags: Tags) -> "Operation[int]":
-    """Delete the series of a metric that have these tags; return how many."""
+    """Delete the series of a metric with these tags; return their number."""
     from redismetrics.worker import cleanup
 
     name, tag_filter = check_name(name), check_tag_filter(tags)
@@ -41,7 +41,7 @@ def delete_series(context: "QueryContext", name: str, tags: Tags) -> "Operation[
 def mark_process_dead(
     context: "QueryContext", pid: int, host: str | None = None
 ) -> "Operation[int]":
-    """End the live values of a process; return how many it had."""
+    """Drop the live values of a process; return their number."""
     from redismetrics.recording.this_process import this_place
     from redismetrics.worker import processes
 
@@ -59,7 +59,7 @@ def mark_process_dead(
 
 
 def clear(context: "QueryContext", *, confirm: bool) -> "Operation[int]":
-    """Delete all metrics of the namespace; return how many."""
+    """Delete all metrics of the namespace; return their number."""
     from redismetrics.store import deletion
 
     namespace = context.namespace

@@ -1,4 +1,4 @@
-"""The method of both clients that returns heat maps."""
+"""The heat map method of both clients."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def _query(name: str, interval: Any, window: Window, tags: Tags | None) -> Query
 
 
 class HeatMapMethods(SyncMethods):
-    """Heat maps, for `Metrics`."""
+    """Heat map method of `Metrics`."""
 
     def heat_map(
         self,
@@ -25,22 +25,22 @@ class HeatMapMethods(SyncMethods):
         tags: Tags | None = None,
         buckets: int = 44,
     ) -> dict[str, Any]:
-        """Return how the values of a metric are spread over buckets, interval by interval.
+        """Return how the values of a metric are distributed over buckets, interval by interval.
 
         Args:
             name: The metric.
             interval: As for `time_series`.
             window: The window, as for `query`.
             tags: Only series with these tags, as for `query`.
-            buckets: The most buckets, from 4 to 200.
+            buckets: Maximum number of buckets, from 4 to 200.
 
         Returns:
             A dict of `times` (the start of each interval of the window, aware UTC), `interval`
-            (seconds), `edges` (those of the buckets, ascending, the same for all intervals; none
-            without samples) and `counts` (for each interval the number of samples in each bucket).
-            A bucket contains its lower edge, the last one its upper edge too. The edges grow by a
-            constant factor; if there are values below zero, by a constant amount. Where values are
-            stored as t-digests, each centroid counts as its mean.
+            (seconds), `edges` (of the buckets, ascending, the same for all intervals; empty without
+            samples) and `counts` (for each interval, the number of samples in each bucket). A
+            bucket includes its lower edge; the last one also includes its upper edge. The edges
+            grow by a constant factor or, if there are negative values, by a constant amount. Where
+            values are stored as t-digests, each centroid counts as its mean.
 
         Raises:
             InvalidQuery: If an argument is invalid; nothing was read.
@@ -54,7 +54,7 @@ class HeatMapMethods(SyncMethods):
 
 
 class AsyncHeatMapMethods(AsyncMethods):
-    """Heat maps, for `AsyncMetrics`: see `HeatMapMethods`."""
+    """Heat map method of `AsyncMetrics`: see `HeatMapMethods`."""
 
     async def heat_map(
         self,

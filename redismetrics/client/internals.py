@@ -1,4 +1,4 @@
-"""What the other packages of this project need of a client, and applications don't."""
+"""Client internals for other packages of this project, not for applications."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -55,14 +55,14 @@ class ClientInternals(RecordingInternals):
         return self._query_context
 
     def limit_rows(self, max_rows: int) -> None:
-        """Let queries of this client raise `TooManyRows` above *max_rows*.
+        """Make queries of this client raise `TooManyRows` above *max_rows*.
 
         Clients that share its recorder keep their own limit.
         """
         self._query_context = replace(self.query_context, max_rows=max_rows)
 
     def run(self, operation: "Operation[T]", *, flush: bool = False) -> T:
-        """Run a store operation; with *flush*, send first what this process has recorded.
+        """Run a store operation; with *flush*, first send what this process has recorded.
 
         Raises:
             StoreError: A subclass of it.
@@ -98,15 +98,15 @@ class ClientInternals(RecordingInternals):
         await self.arun(server.now())
 
     def close_archive(self) -> None:
-        """Close the connections to the archive; the next query that needs it opens them again."""
+        """Close the connections to the archive; the next query that needs them reopens them."""
         if self._query_context is not None and self._query_context.older is not None:
             self._query_context.older.close()
 
     def leave_embedded(self, timeout: float) -> None:
-        """Leave the embedded server, if it is used; the next use joins or starts it again.
+        """Stop using the embedded server, if it is used; the next use joins or starts it again.
 
-        Waits for a worker in this process at most *timeout* seconds. For servers that end their
-        process by a signal: nobody else would stop the embedded server.
+        Waits at most *timeout* seconds for a worker in this process. For servers whose process is
+        ended by a signal: nothing else would stop the embedded server.
         """
         if self._store is not None and self._store.is_embedded:
             self._recorder.sink.stop_worker(timeout)
@@ -120,9 +120,9 @@ class ClientInternals(RecordingInternals):
         return self._recorder.sink.mismatched()
 
     def silence_mismatches(self, names: Iterable[str]) -> None:
-        """Note that the mismatches of these metrics are reported, so that `flush` is not to."""
+        """Note that the mismatches have been reported, so that `flush` does not raise them."""
         self._recorder.sink.silence_mismatches(names)
 
     def clear_mismatch(self, name: str) -> None:
-        """Note that a metric has no other type in Redis any more, so that it can be recorded."""
+        """Note that a metric no longer has another type in Redis, so that it can be recorded."""
         self._recorder.sink.clear_mismatch(name)

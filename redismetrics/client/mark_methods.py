@@ -1,4 +1,4 @@
-"""The methods of both clients that are about marks: what happened when, such as a deploy."""
+"""The mark methods of both clients. A mark is an event, such as a deploy."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from .operations import AsyncMethods, SyncMethods
 
 
 class MarkMethods(SyncMethods):
-    """Marks, for `Metrics`."""
+    """Mark methods of `Metrics`."""
 
     def mark(self, text: str, *, tags: Tags | None = None, timestamp: Any = None) -> Mark:
-        """Note that something happened, such as a deploy, and return the mark.
+        """Record that something happened, such as a deploy, and return the mark.
 
-        It is written at once, unlike samples. A namespace keeps its newest 10,000 marks, for
+        Unlike samples, a mark is written at once. A namespace keeps its newest 10,000 marks for
         `day_retention`.
 
         Args:
@@ -24,7 +24,7 @@ class MarkMethods(SyncMethods):
             timestamp: When it happened, an aware datetime or Unix seconds; by default now.
 
         Raises:
-            InvalidMetric: If an argument is invalid: a subclass of it.
+            InvalidMetric: If an argument is invalid (a subclass).
             StoreError: As for `query`.
         """
         from redismetrics.queries import marks
@@ -32,7 +32,7 @@ class MarkMethods(SyncMethods):
         return self._ask(marks.mark(self._context, text, tags, timestamp))
 
     def marks(self, window: Window = None, *, limit: int = 1000) -> list[Mark]:
-        """Return the newest marks of a window, the newest first, at most *limit*.
+        """Return at most *limit* marks in a window, newest first.
 
         Raises:
             InvalidQuery: If an argument is invalid.
@@ -43,14 +43,14 @@ class MarkMethods(SyncMethods):
         return self._ask(marks.marks(self._context, window, limit, self._now_ms))
 
     def delete_mark(self, id: str) -> bool:
-        """Delete the mark with this id; return False if there is none."""
+        """Delete the mark with this id; return False if it does not exist."""
         from redismetrics.queries import marks
 
         return self._ask(marks.delete_mark(self._context, id))
 
 
 class AsyncMarkMethods(AsyncMethods):
-    """Marks, for `AsyncMetrics`: see `MarkMethods`."""
+    """Mark methods of `AsyncMetrics`: see `MarkMethods`."""
 
     async def mark(self, text: str, *, tags: Tags | None = None, timestamp: Any = None) -> Mark:
         """See `Metrics.mark`."""

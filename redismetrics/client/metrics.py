@@ -22,21 +22,21 @@ T = TypeVar("T")
 
 
 class Metrics(Client, SyncQueries, AlertMethods, MarkMethods, RunMethods, TableMethods):
-    """A client of one namespace in one Redis: records, queries, subscribes.
+    """A client of one namespace in one Redis: records, queries and subscribes.
 
-    Thread-safe; a forked child may continue to use it. Creating it makes no connection, and works
+    Thread-safe; a forked child may keep using it. Creating a client makes no connection, and works
     while Redis is unreachable.
 
-    Every argument is a setting: see docs/settings.md for units, defaults and environment
-    variables. *clock* returns Unix seconds, for tests. With *metrics*, another client, it shares
-    that client's recorder and settings; close that one then, not this.
+    Every argument is a setting: see docs/settings.md for units, defaults and environment variables.
+    *clock* returns Unix seconds, for tests. With *metrics*, another client, it shares that client's
+    recorder and settings; then close that client instead of this one.
 
     Raises:
         InvalidSetting: If a setting is invalid.
     """
 
     def _ask(self, operation: "Operation[T]") -> T:
-        """Send what was recorded, then run *operation*."""
+        """Send recorded samples, then run *operation*."""
         return self.internals.run(operation, flush=True)
 
     @overload
@@ -74,10 +74,10 @@ class Metrics(Client, SyncQueries, AlertMethods, MarkMethods, RunMethods, TableM
     ) -> "Subscription[Any]":
         """Subscribe to all metrics, or to these names and patterns (``jobs_*``).
 
-        It delivers every `Sample`, or, with *every*, a `Summary` of each series that was recorded
-        in the last *every* seconds (at least 0.1). With ``by="name"``, a summary is of all series
-        of a metric together, without tags. At most *queue* items wait for a slow reader: beyond
-        that the oldest are dropped, and a `Gap` says how many.
+        The subscription delivers every `Sample`, or, with *every*, a `Summary` of each series
+        recorded in the last *every* seconds (at least 0.1). With ``by="name"``, a summary covers
+        all series of a metric, without tags. At most *queue* items are buffered for a slow reader;
+        then the oldest are dropped, and a `Gap` says how many.
 
         Raises:
             InvalidQuery: If an argument is invalid, before anything is connected.
@@ -89,14 +89,14 @@ class Metrics(Client, SyncQueries, AlertMethods, MarkMethods, RunMethods, TableM
         return Subscription(self._store, feed)
 
     def flush(self, timeout: float = 10.0) -> FlushResult:
-        """Send all that was recorded before this call, and wait until it is stored or dropped.
+        """Send everything recorded before this call, and wait until it is stored or dropped.
 
-        Return how many samples were stored, and dropped for which reason, since the last `flush`:
-        by this call and by the background threads. If `dropped` is empty, all are stored. Calls
-        that overlap report the same samples.
+        Return how many samples were stored, and how many were dropped by reason, since the last
+        `flush`, by this call and by the background threads. If `dropped` is empty, all are stored.
+        Overlapping calls report the same samples.
 
         Raises:
-            StoreUnavailable: If Redis does not confirm it within *timeout* seconds. The samples
+            StoreUnavailable: If Redis does not confirm the samples within *timeout* seconds. They
                 are kept, and stored once later.
             ScriptFailed, FormatMismatch: If Redis can't store them. They are kept as well.
             TypeMismatch: If a metric has another type in Redis; once for each metric. Its samples
@@ -107,9 +107,9 @@ class Metrics(Client, SyncQueries, AlertMethods, MarkMethods, RunMethods, TableM
     def close(self, timeout: float = 5.0) -> None:
         """Send what is left within *timeout* seconds and close the connections.
 
-        What could not be sent is counted as dropped, and logged, like everything dropped since the
-        last `flush`. Samples recorded afterwards are counted as dropped too (``closed``). This runs
-        automatically when the process exits, for at most 2 s.
+        Samples that could not be sent are counted as dropped, and logged with everything else
+        dropped since the last `flush`. Samples recorded afterwards are counted as dropped too
+        (``closed``). This runs automatically when the process exits, for at most 2 s.
         """
         self._close(timeout)
 

@@ -1,4 +1,4 @@
-"""What the methods of both clients that run operations need of a client."""
+"""What methods that run operations need from a client."""
 
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class OperationMethods:
-    """What the methods of both clients need. `Client` has it."""
+    """What the methods of both clients need, provided by `Client`."""
 
     @property
     def _context(self) -> "QueryContext":
@@ -22,7 +22,7 @@ class OperationMethods:
 
 
 class SyncMethods(OperationMethods):
-    """What the methods that block need. `Metrics` has it."""
+    """What blocking methods need, provided by `Metrics`."""
 
     def _ask(self, operation: "Operation[T]") -> T:
         """Send what was recorded and not sent yet, then run *operation*."""
@@ -30,7 +30,7 @@ class SyncMethods(OperationMethods):
 
 
 class AsyncMethods(OperationMethods):
-    """What the methods that are awaited need. `AsyncMetrics` has it."""
+    """What awaitable methods need, provided by `AsyncMetrics`."""
 
     async def _ask(self, operation: "Operation[T]") -> T:
         """Send what was recorded and not sent yet, then run *operation*."""

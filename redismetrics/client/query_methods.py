@@ -1,8 +1,8 @@
 """The query methods of `Metrics`. Those of `AsyncMetrics` are in async_query_methods.py.
 
 Each method builds a checked query, passes it to the function of `redismetrics.queries` that returns
-the operation, and runs that. What needs numpy or redis is imported at the first call, so that a
-process that only records loads neither.
+the operation, and runs that. Modules that need numpy or redis are imported on the first call, so
+that a process that only records loads neither.
 """
 
 import json
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class QueryMethods(OperationMethods):
-    """What the query methods of both clients need of a client."""
+    """What the query methods of both clients need from a client."""
 
     settings: Settings
 
@@ -34,7 +34,7 @@ class QueryMethods(OperationMethods):
 
     @property
     def _idle_ms(self) -> int:
-        """How long a series must not have been recorded to leave the Prometheus page."""
+        """How long a series may be idle before it is left out of the Prometheus page."""
         return round(self.settings.series_idle * 1000)
 
     @staticmethod
@@ -46,7 +46,7 @@ class QueryMethods(OperationMethods):
 
 
 class SyncQueries(QueryMethods, HeatMapMethods):
-    """The query methods that block."""
+    """The blocking query methods."""
 
     def query(
         self,
@@ -67,17 +67,18 @@ class SyncQueries(QueryMethods, HeatMapMethods):
             group_by: Tags to group by; a str means one tag.
             window: ``last_hour``, ``last_24h``, ``last_7d``, ``last_30d``, text such as ``15m``, a
                 timedelta, ``(since, until)`` (half-open, each may be None), or None for everything
-                that is stored.
+                stored.
             tags: Only series with these tags; a value of None means that the tag must be missing.
 
         Returns:
-            A number, or None if there are no samples (count, sum and rate: 0). With *group_by* a
-            list of dicts of the tags and the aggregation, sorted, a missing tag (None) first.
-            Without *aggregation* a list of `Sample`, oldest first.
+            A number, or None if there are no samples (count, sum and rate: 0). With *group_by*, a
+            sorted list of dicts of the tags and the aggregation, a missing tag (None) first.
+            Without *aggregation*, a list of `Sample`, oldest first.
 
         Raises:
             InvalidQuery: If an argument is invalid; nothing was read.
-            StoreError: If Redis does not answer, refuses, or holds data that can't be read.
+            StoreError: If Redis does not answer, returns an error, or holds data that can't be
+                read.
         """
         from redismetrics.queries.evaluate import evaluate
 
@@ -96,22 +97,22 @@ class SyncQueries(QueryMethods, HeatMapMethods):
         tags: Tags | None = None,
         fill: bool = False,
     ) -> list[dict[str, Any]]:
-        """Aggregate a metric by intervals of a window.
+        """Aggregate a metric by interval over a window.
 
         Args:
             name: The metric.
             interval: ``minute``, ``hour``, ``day``, text such as ``5m``, or a timedelta; in whole
                 seconds.
             aggregation: The aggregation, as for `query`.
-            aggregations: Several aggregations, in place of *aggregation*.
+            aggregations: Several aggregations, instead of *aggregation*.
             window: The window, as for `query`.
             group_by: Tags to group by; a str means one tag.
             tags: Only series with these tags, as for `query`.
-            fill: Return intervals without samples too: 0 for count, sum and rate, otherwise None.
+            fill: Also return intervals without samples: 0 for count, sum and rate, otherwise None.
 
         Returns:
-            One dict for each interval and group, by time, then by group: `timestamp` (the start of
-            the interval, aligned to UTC), the tags of *group_by*, and the aggregations.
+            One dict per interval and group, ordered by time, then by group: `timestamp` (the start
+            of the interval, aligned to UTC), the tags of *group_by*, and the aggregations.
 
         Raises:
             InvalidQuery: If an argument is invalid; nothing was read.
@@ -145,10 +146,10 @@ class SyncQueries(QueryMethods, HeatMapMethods):
         r"""Return several aggregations of each group.
 
         For example ``{"llama-3.1/scifact": {"mean": 0.72, "count": 150}}``. The key joins the
-        group's values by ``/`` in the order of *group_by*. Inside a value ``/`` is written ``\/``
-        and a backslash ``\\``; an empty value is written ``\0``, a missing tag as nothing. With
-        ``keys="tuple"`` the keys are tuples, with None for a missing tag. The other arguments and
-        errors are those of `query`.
+        group's values with ``/`` in the order of *group_by*. Inside a value, ``/`` is written
+        ``\/`` and a backslash ``\\``; an empty value is written ``\0``, a missing tag as nothing.
+        With ``keys="tuple"``, the keys are tuples, with None for a missing tag. The other arguments
+        and errors are those of `query`.
         """
         from redismetrics.queries.evaluate import rollup
 
@@ -165,27 +166,27 @@ class SyncQueries(QueryMethods, HeatMapMethods):
     def digest(self, name: str, *, window: Window = None, tags: Tags | None = None) -> "Digest":
         """Return the distribution of all values in the window, as a t-digest.
 
-        It has the methods `percentile` and `to_tdigest`. The arguments and errors are those of
-        `query`.
+        The result has the methods `percentile` and `to_tdigest`. The arguments and errors are those
+        of `query`.
         """
         from redismetrics.queries.evaluate import digest
 
         return self._ask(digest(self._context, Query(name, window=window, tags=tags)))
 
     def promql_query(self, expr: str, at: Any = None) -> Any:
-        """Evaluate a PromQL expression at one moment. Needs the extra ``promql``.
+        """Evaluate a PromQL expression at a single time. Needs the extra ``promql``.
 
-        Names and labels of series are those of the Prometheus page; see docs/promql.md.
+        Series have the same names and labels as on the Prometheus page; see docs/promql.md.
 
         Args:
             expr: The expression, such as ``sum by (queue) (rate(jobs_total[5m]))``.
             at: An aware datetime or Unix seconds; by default now.
 
         Returns:
-            A number for a scalar, text for a string, otherwise one dict for each series: `labels`,
-            `timestamp` (aware UTC) and `value`; of a distribution `histogram`, with count, sum and
-            buckets; of a range such as ``depth[5m]`` only `labels` and `values`, pairs of time and
-            value.
+            A number for a scalar, a str for a string, otherwise one dict per series: `labels`,
+            `timestamp` (aware UTC) and `value`; for a distribution, `histogram` with count, sum and
+            buckets; for a range such as ``depth[5m]``, only `labels` and `values`, which are pairs
+            of time and value.
 
         Raises:
             InvalidQuery: If the expression or the time is invalid, or the expression cannot be
@@ -201,19 +202,19 @@ class SyncQueries(QueryMethods, HeatMapMethods):
     def promql_range(
         self, expr: str, *, since: Any = None, until: Any = None, step: Any = None
     ) -> Any:
-        """Evaluate a PromQL expression at many moments: *since*, *since* + *step*, ... *until*.
+        """Evaluate a PromQL expression at each of *since*, *since* + *step*, ... *until*.
 
         Args:
             expr: The expression.
-            since: First time, an aware datetime or Unix seconds; by default a multiple of the step
-                within the hour before *until*.
-            until: Last time at most, inclusive; by default now.
+            since: Start, an aware datetime or Unix seconds; by default the first multiple of the
+                step within the hour before *until*.
+            until: End, inclusive; by default now.
             step: ``minute``, ``hour``, ``day``, text such as ``5m``, or a timedelta; by default one
                 minute.
 
         Returns:
-            One dict for each series: `labels`, and `values`, pairs of time (aware UTC) and value;
-            of a distribution `histograms`.
+            One dict per series: `labels`, and `values`, pairs of time (aware UTC) and value; for a
+            distribution, `histograms`.
 
         Raises:
             InvalidQuery, StoreError, MissingExtra: As for `promql_query`.
@@ -224,10 +225,10 @@ class SyncQueries(QueryMethods, HeatMapMethods):
         return ask.plain_result(self._ask(ask.ask(self._context, prepared, self._idle_ms)))
 
     def list_metrics(self) -> list[dict[str, Any]]:
-        """Return all metrics by name, as dicts.
+        """Return all metrics as dicts, sorted by name.
 
-        Their keys are name, type, unit, help, series (how many), last_seen (aware UTC) and options
-        (a dict of what `declare` gave, apart from the defaults).
+        The keys are name, type, unit, help, series (their number), last_seen (aware UTC) and
+        options (a dict of the options given to `declare`, without defaults).
         """
         from redismetrics.queries.catalog import list_metrics
 
@@ -240,9 +241,10 @@ class SyncQueries(QueryMethods, HeatMapMethods):
         return self._ask(tag_values(self._context, name, key))
 
     def exemplars(self, name: str, *, tags: Tags | None = None) -> list[Exemplar]:
-        """Return the newest exemplar of each series and bucket of a metric, the newest first.
+        """Return the newest exemplar of each series and bucket of a metric, newest first.
 
-        Of the series that have these *tags*; None as a value: not that tag.
+        With *tags*, only of series with these tags; a value of None means that the tag must be
+        missing.
         """
         from redismetrics.queries.exemplars import exemplars
 
@@ -253,7 +255,7 @@ class SyncQueries(QueryMethods, HeatMapMethods):
 
         For example ``{"name": "jobs", "series": 1204, "overflow": False, "tags": {"job_id": 1200,
         "queue": 4}}``, the metric with the most series first, and the tag with the most values.
-        *overflow* is True if further series were merged into the overflow series: see the settings
+        *overflow* is True if some series were merged into the overflow series: see the settings
         `max_series` and `max_tag_values` of the recording processes.
         """
         from redismetrics.queries.catalog import cardinality
@@ -261,10 +263,10 @@ class SyncQueries(QueryMethods, HeatMapMethods):
         return self._ask(cardinality(self._context, limit))
 
     def live(self, name: str | None = None, *, exemplars: bool = False) -> list[Family]:
-        """Return all metrics, or one, with the state of their series, as the Prometheus page shows.
+        """Return all metrics, or one, with the current state of their series.
 
         Series not recorded for `series_idle` seconds are left out. The metrics are in the order in
-        which they were first recorded. With *exemplars*, the series have these too.
+        which they were first recorded. With *exemplars*, each series includes its exemplars.
         """
         from redismetrics.queries.live import live
 
@@ -273,9 +275,9 @@ class SyncQueries(QueryMethods, HeatMapMethods):
     def self_metrics(self) -> list[Family]:
         """Return redismetrics' own metrics on the Prometheus page.
 
-        They are those of this process, if it recorded, and of the namespace. Their names begin with
-        ``redismetrics_``; docs/operating.md lists them. `stats` returns those of this process
-        without contacting Redis.
+        They cover the namespace and, if it recorded, this process. Their names begin with
+        ``redismetrics_``; docs/operating.md lists them. `stats` returns the counters of this
+        process without contacting Redis.
         """
         from redismetrics.queries.stats import self_metrics
 
@@ -296,8 +298,8 @@ class SyncQueries(QueryMethods, HeatMapMethods):
         """Return the newest samples first: ``{"metrics": [...], "count": n, "skipped": {...}}``.
 
         Increments that were counted together are listed one by one. Without *name*, metrics that
-        cannot be read are left out; ``skipped`` has their names and the errors. *since* and
-        *until* are half-open: Unix seconds or datetimes with a zone.
+        cannot be read are left out; ``skipped`` has their names and errors. *since* (inclusive) and
+        *until* (exclusive) are Unix seconds or datetimes with a time zone.
         """
         from redismetrics.queries.json_results import get_metrics
 
@@ -313,7 +315,7 @@ class SyncQueries(QueryMethods, HeatMapMethods):
         window: Window = None,
         tags: Tags | None = None,
     ) -> dict[str, Any]:
-        """Return the result of `query` ready for JSON.
+        """Return the result of `query` as a JSON-ready dict.
 
         Its keys are results, aggregation, group_by, window and timestamp.
         """
@@ -334,7 +336,7 @@ class SyncQueries(QueryMethods, HeatMapMethods):
         tags: Tags | None = None,
         fill: bool = False,
     ) -> dict[str, Any]:
-        """Return the result of `time_series` ready for JSON, with times as ISO text.
+        """Return the result of `time_series` as a JSON-ready dict, with times as ISO text.
 
         Its keys are series, interval, aggregation, window and timestamp.
         """
@@ -361,7 +363,7 @@ class SyncQueries(QueryMethods, HeatMapMethods):
         window: Window = "last_24h",
         tags: Tags | None = None,
     ) -> dict[str, Any]:
-        """Return the result of `rollup` ready for JSON.
+        """Return the result of `rollup` as a JSON-ready dict.
 
         Its keys are rollups, group_by, aggregations, window and timestamp.
         """
@@ -380,8 +382,8 @@ class SyncQueries(QueryMethods, HeatMapMethods):
     def get_stats(self) -> dict[str, Any]:
         """Return statistics of the namespace (storage) and of this process (recorder).
 
-        The keys are storage, recorder and timestamp; recorder is what `stats` returns. The totals
-        in storage leave out metrics that cannot be read; ``skipped`` there has their names and the
+        The keys are storage, recorder and timestamp; recorder is the result of `stats`. The totals
+        in storage leave out metrics that cannot be read; its ``skipped`` has their names and
         errors.
         """
         from redismetrics.queries.json_results import get_stats
@@ -400,35 +402,36 @@ class SyncQueries(QueryMethods, HeatMapMethods):
         return self._ask(delete_metric(self._context, name))
 
     def delete_series(self, name: str, tags: Tags) -> int:
-        """Delete the series of a metric that have all of these tags; return how many there were.
+        """Delete the series of a metric that have all of these tags; return their number.
 
-        A value of None means that the tag must be missing. The series are gone from all results and
-        from the Prometheus page at once, and no longer count towards `max_series` and
-        `max_tag_values`; their memory is freed as their data passes its retention. A series that is
-        recorded again starts from zero.
+        A value of None means that the tag must be missing. The series disappear at once from all
+        results and from the Prometheus page, and no longer count towards `max_series` and
+        `max_tag_values`; their memory is freed as their data expires. A series that is recorded
+        again starts from zero.
 
         Raises:
             InvalidQuery: If no tags are given: use `delete_metric` to delete all series.
-            StoreError: As for `query`; also if the metric is recorded too often to delete safely.
+            StoreError: As for `query`; also if the metric is recorded too often to delete its
+                series safely.
         """
         from .deletion import delete_series
 
         return self._ask(delete_series(self._context, name, tags))
 
     def mark_process_dead(self, pid: int, host: str | None = None) -> int:
-        """End the live values of process *pid*, which is dead; return how many it had.
+        """Drop the live values of the dead process *pid*; return their number.
 
-        They are those of gauges declared with ``per="process"`` and a merge mode that begins with
-        ``live``. A process that ends normally ends them itself, and those of one that was killed
-        end 30 seconds after its last sign of life. *host* is the name of its host, if it is not
-        this one.
+        Live values belong to gauges declared with ``per="process"`` and a merge mode that begins
+        with ``live``. A process that exits normally drops them itself; those of a killed process
+        are dropped 30 seconds after its last sign of life. *host* is the name of its host, if it is
+        not this one.
         """
         from .deletion import mark_process_dead
 
         return self._ask(mark_process_dead(self._context, pid, host))
 
     def clear(self, *, confirm: bool = False) -> int:
-        """Delete all metrics of the namespace; return how many. Requires ``confirm=True``."""
+        """Delete all metrics of the namespace; return their number. Requires ``confirm=True``."""
         from .deletion import clear
 
         return self._ask(clear(self._context, confirm=confirm))

@@ -1,4 +1,4 @@
-"""The method of both clients that compares runs: a training, a job, anything that begins."""
+"""The method of both clients that compares runs, such as training runs or jobs."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ from .operations import AsyncMethods, SyncMethods
 
 
 class RunMethods(SyncMethods):
-    """Runs, for `Metrics`."""
+    """Run method of `Metrics`."""
 
     def runs(
         self,
@@ -24,28 +24,28 @@ class RunMethods(SyncMethods):
         points: int = 500,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
-        """Return the curve and the figures of each run, the one that was recorded last first.
+        """Return the curve and a summary of each run, the most recently recorded first.
 
         Args:
             name: The metric.
-            group_by: The tags that tell runs apart, such as ``run``; a str means one tag.
-            x: What the values are compared by: ``elapsed`` seconds since the first sample of the
-                run that is read, ``time`` in Unix seconds, or a number in the metadata, such as
-                ``metadata.step``.
+            group_by: The tags that identify a run, such as ``run``; a str means one tag.
+            x: The x axis: ``elapsed`` seconds since the first sample of the run that is read,
+                ``time`` in Unix seconds, or a number in the metadata, such as ``metadata.step``.
             window: The window, as for `query`.
             tags: Only series with these tags, as for `query`.
-            whole: Read the runs that were recorded in the window from their beginning, as far as
-                it is stored; otherwise only what is in the window.
-            points: The most points of a curve, 10 to 2,000. Of longer ones the first, the last,
-                and the least and greatest of each stretch are returned; nothing is averaged.
-            limit: The most runs.
+            whole: Read runs with samples in the window from their beginning, as far as it is
+                stored; otherwise read only what is in the window.
+            points: Maximum number of points per curve, 10 to 2,000. A longer curve is reduced to
+                its first and last point and the minimum and maximum of each section; nothing is
+                averaged.
+            limit: Maximum number of runs.
 
         Returns:
-            One dict for each run: `tags`, `count`, `sum`, `last`, `min` and `max` as `query`
-            returns them, `since` and `until` (aware UTC) of its first and last sample, the
-            `seconds` between them, and the lists `x`, ascending, and `y`. Of samples with the same
-            x, the newest counts. The values of a counter are its total so far. Samples that are no
-            longer stored one by one count as one with their mean, and have no metadata.
+            One dict per run: `tags`, `count`, `sum`, `last`, `min` and `max` as `query` returns
+            them, `since` and `until` (aware UTC) of its first and last sample, the `seconds`
+            between them, and the lists `x`, ascending, and `y`. Of samples with the same x, the
+            newest counts. The values of a counter are its running total. Samples that are no longer
+            stored one by one become one sample with their mean, without metadata.
 
         Raises:
             InvalidQuery: If an argument is invalid; nothing was read.
@@ -67,7 +67,7 @@ class RunMethods(SyncMethods):
 
 
 class AsyncRunMethods(AsyncMethods):
-    """Runs, for `AsyncMetrics`: see `RunMethods`."""
+    """Run method of `AsyncMetrics`: see `RunMethods`."""
 
     async def runs(
         self,

@@ -1,4 +1,4 @@
-"""The methods of both clients that return tables: of Arrow, and data frames of pandas."""
+"""The methods of both clients that return Arrow tables and pandas data frames."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TableMethods(SyncMethods):
-    """Tables, for `Metrics`."""
+    """Table methods of `Metrics`."""
 
     def to_arrow(
         self,
@@ -29,11 +29,12 @@ class TableMethods(SyncMethods):
         tags: Tags | None = None,
         fill: bool = False,
     ) -> "pa.Table":
-        """Return the result of a query as a table of pyarrow. Needs the extra ``arrow``.
+        """Return the result of a query as a pyarrow table. Needs the extra ``arrow``.
 
-        With *interval* it is that of `time_series`, with an aggregation that of `query`, and
-        without either the samples: timestamp, value, count, approximate and metadata (JSON text).
-        Texts of tags are dictionaries; of samples, each tag has a column, or each of *group_by*.
+        With *interval*, it is the result of `time_series`; with an aggregation, that of `query`;
+        and with neither, the samples: timestamp, value, count, approximate and metadata (JSON
+        text), with one column per tag, or per tag in *group_by*. Tag columns are
+        dictionary-encoded.
 
         Raises:
             MissingExtra: If pyarrow is not installed.
@@ -65,9 +66,9 @@ class TableMethods(SyncMethods):
         tags: Tags | None = None,
         fill: bool = False,
     ) -> "pd.DataFrame":
-        """Return the table of `to_arrow` as a data frame of pandas. Needs the extra ``pandas``.
+        """Return the table of `to_arrow` as a pandas data frame. Needs the extra ``pandas``.
 
-        Texts of tags are categories.
+        Tag columns are categorical.
         """
         from redismetrics.queries import arrow
 
@@ -85,7 +86,7 @@ class TableMethods(SyncMethods):
 
 
 class AsyncTableMethods(AsyncMethods):
-    """Tables, for `AsyncMetrics`: see `TableMethods`."""
+    """Table methods of `AsyncMetrics`: see `TableMethods`."""
 
     async def to_arrow(
         self,

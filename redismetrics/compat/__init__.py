@@ -1,4 +1,4 @@
-"""Interfaces of other libraries over Redis.
+"""Interfaces of other libraries, backed by Redis.
 
-`prometheus_client` has the names of that package, and the pages of all processes.
+`prometheus_client` has the names of that package, with pages that cover all processes.
 """

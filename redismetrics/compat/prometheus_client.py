@@ -1,13 +1,13 @@
-"""prometheus_client over Redis: the same code, and pages of all processes and hosts.
+"""prometheus_client backed by Redis: the same code, with pages that cover all processes and hosts.
 
     from redismetrics.compat.prometheus_client import Counter, install
 
     install()  # with REDISMETRICS_URL=redis://...
 
-All that the real package exports is here too, and is the same object; so are its modules, such as
-`redismetrics.compat.prometheus_client.multiprocess`. Importing this module changes nothing;
-`install` does, also for exporters that import `prometheus_client` themselves. In programs that
-can't be edited, `redismetrics run -- COMMAND` installs. See docs/prometheus-client.md.
+Everything that the real package exports is available here as the same object; so are its modules,
+such as `redismetrics.compat.prometheus_client.multiprocess`. Importing this module changes nothing;
+`install` does, even for exporters that import `prometheus_client` themselves. For programs that
+can't be edited, use `redismetrics run -- COMMAND`. See docs/prometheus-client.md.
 """
 
 # ruff: noqa: F401

@@ -1,6 +1,6 @@
 """The Prometheus page as text, as a WSGI or ASGI application, and on the command line.
 
-In comes what clients read from Redis; out goes Prometheus or OpenMetrics text.
+In: what clients read from Redis. Out: Prometheus or OpenMetrics text.
 """
 
 from redismetrics.exposition.text import content_type, render

@@ -86,9 +86,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _serve(metrics: "Metrics", host: str, port: int) -> int:
-    """Serve the page until SIGINT or SIGTERM; port 0 takes a free one.
+    """Serve the page until SIGINT or SIGTERM; port 0 picks a free one.
 
-    The address is printed to stderr once the server listens.
+    The address is printed to stderr once the server is listening.
     """
     # Only the main thread may set signal handlers.
     in_main = threading.current_thread() is threading.main_thread()

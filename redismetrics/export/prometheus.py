@@ -54,9 +54,9 @@ def export(
 ) -> str:
     """Return the Prometheus page of all metrics, or of the metric *name*, empty if it is unknown.
 
-    On the page of all metrics, names that collide are numbered (see `render`); a metric requested
-    by name is never renamed. With *self_metrics*, the page of all metrics includes those of
-    redismetrics itself, named `redismetrics_...`. These names are reserved with or without it.
+    On the page of all metrics, colliding names are numbered (see `render`); a metric requested by
+    name is never renamed. With *self_metrics*, the page of all metrics includes the metrics of
+    redismetrics itself, named `redismetrics_...`. These names are always reserved.
 
     Raises:
         StoreUnavailable: If Redis did not answer.
@@ -81,7 +81,7 @@ def _parts(
 def negotiate(
     accept: str | None, *, metrics: "Metrics | None" = None, self_metrics: bool = True
 ) -> tuple[bytes, str]:
-    """Return body and content type of the page for an HTTP Accept header (None if there was none).
+    """Return body and content type of the page for an HTTP Accept header (None if it is missing).
 
     OpenMetrics is returned if the header names it, with a quality no lower than that of text.
     Otherwise text is returned, whatever the header accepts.
@@ -95,7 +95,7 @@ def negotiate(
 
 
 def wsgi_app(metrics: "Metrics | None" = None) -> "WSGIApplication":
-    """Return a WSGI application that answers GET and HEAD on any path with the page."""
+    """Return a WSGI application that serves the page for GET and HEAD on any path."""
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
@@ -109,9 +109,9 @@ def wsgi_app(metrics: "Metrics | None" = None) -> "WSGIApplication":
 
 
 def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
-    """Return an ASGI application that answers GET and HEAD on any path with the page.
+    """Return an ASGI application that serves the page for GET and HEAD on any path.
 
-    Redis is read in a thread. It runs under asyncio and trio.
+    Redis is read in a thread. Works with asyncio and trio.
     """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,7 +144,7 @@ def asgi_app(metrics: "Metrics | None" = None) -> ASGIApp:
 
 
 async def in_thread(call: Callable[..., T], *arguments: Any) -> T:
-    """Run *call* in a thread, under asyncio or trio."""
+    """Run *call* in a thread, with asyncio or trio."""
     trio: Any = sys.modules.get("trio")
     if trio is not None and _runs_trio(trio):
         result: T = await trio.to_thread.run_sync(call, *arguments)

@@ -24,8 +24,8 @@ _PROCESS: _Table = {
     "recorded": ("counter", "Samples recorded by this process."),
     "stored": ("counter", "Samples of this process that Redis confirmed."),
     "dropped": ("counter", "Samples of this process that were dropped, by reason."),
-    "pending": ("gauge", "Samples not sent yet, or sent and not confirmed."),
-    "in_doubt": ("gauge", "Samples sent and not confirmed."),
+    "pending": ("gauge", "Samples not sent yet, or sent but not confirmed."),
+    "in_doubt": ("gauge", "Samples sent but not confirmed."),
     "metadata_dropped": (
         "counter",
         "Samples that lost their metadata because one flush had too many.",
@@ -51,30 +51,30 @@ _RULES: _Table = {
     "failures": ("counter", "Evaluations that failed."),
     "missed": ("counter", "Evaluations of groups that were skipped."),
     "evaluation_seconds": ("counter", "Time that evaluations took."),
-    "notifications": ("counter", "Notifications that a receiver took, by receiver."),
+    "notifications": ("counter", "Notifications accepted, by receiver."),
     "notification_failures": ("counter", "Attempts to send that failed, by receiver."),
     "notifications_dropped": ("counter", "Notifications given up, by receiver."),
     "files_valid": ("gauge", "1 if the rule files are used as they are, 0 if one is not valid."),
 }
 _PUSH: _Table = {
-    "samples_sent": ("counter", "Samples that a target took."),
-    "samples_refused": ("counter", "Samples that a target refused for good."),
+    "samples_sent": ("counter", "Samples accepted by a target."),
+    "samples_refused": ("counter", "Samples permanently rejected by a target."),
     "samples_dropped": (
         "counter",
         "Samples given up because the queue was full, another process took over, or at the end.",
     ),
-    "failures": ("counter", "Attempts to send that failed and are repeated."),
-    "waiting_bytes": ("gauge", "Bytes of the requests that a target has not taken yet."),
-    "behind_seconds": ("gauge", "Age of the oldest samples that a target has not taken yet."),
+    "failures": ("counter", "Failed attempts to send, which are retried."),
+    "waiting_bytes": ("gauge", "Bytes of the requests that a target has not accepted yet."),
+    "behind_seconds": ("gauge", "Age of the oldest samples that a target has not accepted yet."),
     "has_lease": ("gauge", "1 if this process pushes to the target, 0 if another one does."),
 }
 _ARCHIVE: _Table = {
     "passes": ("counter", "Passes over all metrics."),
     "rows": ("counter", "Rows written, by level."),
-    "failures": ("counter", "Passes that failed and are repeated."),
+    "failures": ("counter", "Failed passes, which are retried."),
     "skipped_metrics": ("gauge", "Metrics that the last pass could not archive."),
-    "waiting": ("gauge", "Hours and days that are over and wait for a worker."),
-    "lag_seconds": ("gauge", "Age of the oldest hour or day that waits to be archived."),
+    "waiting": ("gauge", "Complete hours and days that are waiting for a worker."),
+    "lag_seconds": ("gauge", "Age of the oldest hour or day waiting to be archived."),
 }
 _WORKER: _Table = {
     "passes": ("counter", "Passes over all metrics."),

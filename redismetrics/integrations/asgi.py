@@ -24,16 +24,16 @@ class MetricsMiddleware:
     """Counts HTTP requests and measures them until the last chunk of the response.
 
     An exception counts as status 500, a cancelled request as 499, and both are re-raised. A request
-    counts once, also if an application that is mounted in this one has this middleware. Websockets
-    pass through unchanged. Nothing here raises or waits, except for at most 2 s at the server's
-    shutdown, because uvicorn then ends by a signal.
+    counts once, even if a mounted application also has this middleware. Websockets pass through
+    unchanged. Nothing here raises or blocks, except for at most 2 s at the server's shutdown,
+    because uvicorn ends itself with a signal.
 
     Args:
         app: The application to wrap.
         metrics: The client; by default the default client.
-        prefix: Of the names ``<prefix>_requests`` and ``<prefix>_request_duration_seconds``.
+        prefix: Prefix of the names ``<prefix>_requests`` and ``<prefix>_request_duration_seconds``.
         endpoint: Returns the route template for a scope, once the response is complete. None or ""
-            means that there is no route. By default the route of Starlette or FastAPI.
+            means that there is no route. By default, the route of Starlette or FastAPI is used.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Celery: tasks by name and state, their durations, and how many were sent.
+"""Celery: tasks by name and state, their durations, and the number of tasks sent.
 
 from redismetrics.integrations.celery import instrument
 instrument()     # where the application is created, in its producers and its workers
@@ -27,15 +27,15 @@ _instrumented: dict[str, "_TaskMetrics"] = {}
 
 
 def instrument(*, metrics: Recording | None = None, prefix: str = "celery") -> None:
-    """Record Celery's tasks in this process and in those it forks. A second call changes nothing.
+    """Record Celery's tasks in this process and its forked children. A second call has no effect.
 
     ``<prefix>_tasks`` counts by `task` and `state` (SUCCESS, FAILURE, RETRY, REVOKED, IGNORED,
     REJECTED), ``<prefix>_tasks_sent`` by `task`, and ``<prefix>_task_duration_seconds`` is a
     histogram by `task` and `state`.
 
-    A child process of the pool sends its unsent samples when it ends, for at most 2 s, so even one
-    that ends after each task loses nothing. If a child is killed, the samples of its last flush
-    interval are lost, and the worker counts its task as FAILURE.
+    A pool process sends its unsent samples when it exits, for at most 2 s, so nothing is lost even
+    if it exits after each task. If a pool process is killed, the samples of its last flush interval
+    are lost, and the worker counts its task as FAILURE.
     """
     if check_name(prefix, "prefix") not in _instrumented:
         _instrumented[prefix] = _TaskMetrics(metrics, prefix)

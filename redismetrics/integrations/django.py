@@ -24,8 +24,8 @@ class MetricsMiddleware:
     """Counts HTTP requests and measures them until the last chunk of the response.
 
     An exception counts as status 500, a cancelled request as 499, and both are re-raised. A request
-    counts once, also if middleware around Django records it. Records with the default client; a
-    subclass can set another client (`metrics`) and another `prefix` of the names.
+    counts once, even if middleware around Django records it too. Records with the default client; a
+    subclass can set another client (`metrics`) and another name `prefix`.
     """
 
     sync_capable = True
@@ -86,7 +86,7 @@ class MetricsMiddleware:
 
 
 class _Served(NamedTuple):
-    """A request, the `perf_counter` of its begin, and None if other middleware records it."""
+    """A request, the `perf_counter` at its start, and None if other middleware records it."""
 
     request: Any
     began: float
@@ -94,19 +94,19 @@ class _Served(NamedTuple):
 
 
 def _carrier(request: Any) -> Any:
-    """Return what middleware around Django sees of a request: the scope of ASGI, or the environ."""
+    """Return the object that middleware around Django shares: the ASGI scope, or the environ."""
     scope = getattr(request, "scope", None)
     return request.META if scope is None else scope
 
 
 def url_pattern(request: Any) -> str | None:
-    """Return the pattern by which Django found the view, such as ``/users/<int:id>/``."""
+    """Return the URL pattern that matched the view, such as ``/users/<int:id>/``."""
     match = request.resolver_match
     return None if match is None else f"/{str(match.route).removeprefix('^').removeprefix('/')}"
 
 
 class AsyncResponseBody(ResponseBody):
-    """`ResponseBody` of an asynchronous response. Django closes both kinds in the same way."""
+    """`ResponseBody` for asynchronous responses. Django closes both kinds in the same way."""
 
     def __init__(self, chunks: AsyncIterable[bytes], finish: Callable[[int | None], None]) -> None:
         super().__init__((), finish)

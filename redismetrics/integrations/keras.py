@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Make `RunCallback` when it is first used, since its base class is Keras's."""
+    """Create `RunCallback` on first use, because its base class belongs to Keras."""
     if name != "RunCallback":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -29,12 +29,12 @@ def _callback_class(base: Any) -> Any:
     class RunCallback(base):  # type: ignore[misc]
         """Record the logs of `fit` and `evaluate`, each with `step` and `epoch`.
 
-        Training logs of a batch are what Keras gives: means since the epoch began. The logs of an
-        epoch, those of validation among them, have the prefix ``epoch_``.
+        The logs of a training batch are passed on from Keras: means since the epoch began. The logs
+        of an epoch, including validation, have the prefix ``epoch_``.
 
         Args:
-            run: Name of the run, which becomes the tag `run`.
-            options: Those of `RunValues`: tags, prefix, metrics, retention.
+            run: Name of the run, stored as the tag `run`.
+            options: Options of `RunValues`: tags, prefix, metrics, retention.
         """
 
         # So that it can be pickled.

@@ -1,4 +1,4 @@
-"""PyTorch Lightning: what a module logs while it trains and validates.
+"""PyTorch Lightning: the values that a module logs during training and validation.
 
 from redismetrics.integrations.lightning import RunCallback
 Trainer(callbacks=[RunCallback("run-1")])
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Make `RunCallback` when it is first used, since its base class is Lightning's."""
+    """Create `RunCallback` on first use, because its base class belongs to Lightning."""
     if name != "RunCallback":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -29,14 +29,14 @@ def __getattr__(name: str) -> Any:
 
 def _callback_class(base: Any) -> Any:
     class RunCallback(base):  # type: ignore[misc]
-        """Record what ``self.log(...)`` of the module logs, with `step` and `epoch`.
+        """Record the values logged by the module with ``self.log(...)``, with `step` and `epoch`.
 
-        After a training batch, what has changed since the last; after a validation, its results. Of
-        several processes, the first records.
+        After a training batch, the values that changed since the last one; after a validation, its
+        results. If there are several processes, the first one records.
 
         Args:
-            run: Name of the run, which becomes the tag `run`.
-            options: Those of `RunValues`: tags, prefix, metrics, retention.
+            run: Name of the run, stored as the tag `run`.
+            options: Options of `RunValues`: tags, prefix, metrics, retention.
         """
 
         # So that it can be pickled.

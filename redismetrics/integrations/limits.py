@@ -14,10 +14,10 @@ RESOURCE_ATTRIBUTES = ("service.name",)
 
 @dataclass(frozen=True, slots=True)
 class TimestampBounds:
-    """The oldest and newest timestamp that is stored, in Unix ms, at one moment.
+    """The oldest and newest timestamp that is accepted at a given time, in Unix ms.
 
-    Rejects other timestamps up front, for callers that wait for a reply; without it, such samples
-    are dropped when they are sent.
+    Rejects other timestamps up front, for callers that wait for a reply; otherwise such samples
+    would be dropped when they are sent.
     """
 
     oldest_ms: int
@@ -25,7 +25,7 @@ class TimestampBounds:
 
     @classmethod
     def now(cls, metrics: Recording) -> "TimestampBounds":
-        """Return the bounds that `max_age` and `max_future` of *metrics* define now."""
+        """Return the current bounds, given by `max_age` and `max_future` of *metrics*."""
         now_ms = round(metrics.internals.clock() * 1000)
         settings = metrics.internals.settings
         return cls(
@@ -33,7 +33,7 @@ class TimestampBounds:
         )
 
     def check(self, timestamp: Any) -> None:
-        """Check a timestamp; None is now.
+        """Check a timestamp; None means now.
 
         Raises:
             InvalidTimestamp: If it is invalid or out of bounds.
@@ -51,16 +51,16 @@ class TimestampBounds:
 
 
 class LimitExceeded(Exception):
-    """A request brings more metrics or series than this process accepts."""
+    """A request has more metrics or series than this process accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class CardinalityLimit:
     """How much this process holds before requests with new metrics or series are rejected.
 
-    So remote callers cannot exhaust memory. Concurrent requests may exceed `max_series` and
-    `max_bytes`, which are bytes of tags, by the series that they bring. One request may bring a
-    quarter of `max_bytes`, so that an attribute that many points share is bounded too.
+    This keeps remote callers from exhausting memory. Concurrent requests may exceed `max_series`
+    and `max_bytes` (bytes of tags) by their new series. One request may have a quarter of
+    `max_bytes`, so that an attribute shared by many points is bounded too.
     """
 
     max_names: int
@@ -75,11 +75,11 @@ class CardinalityLimit:
         *,
         has_new_series: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Check that metrics of these *names* can be recorded as well, in series with these *tags*.
+        """Check that metrics with these *names* can be recorded too, in series with these *tags*.
 
         A process holds a metric as long as it runs, and a series until it has been idle for a
-        while. *has_new_series* is only called if there are too many: a request without new ones is
-        accepted, so that those who bring many shut out nobody who records already.
+        while. *has_new_series* is only called if there are too many: a request without new series
+        is accepted, so that callers with many series do not shut out existing ones.
 
         Raises:
             LimitExceeded: If there would be too many metrics, or there are too many series.
@@ -98,7 +98,7 @@ class CardinalityLimit:
         metric_count += len({name for name in names if internals.definition(name) is None})
         if metric_count > self.max_names:
             raise LimitExceeded(
-                f"this process must hold at most {self.max_names} metrics "
+                f"this process holds at most {self.max_names} metrics "
                 f"(limit max_recorded_names), got {metric_count}"
             )
         is_full = series_count >= self.max_series or held_bytes >= self.max_bytes
@@ -106,10 +106,10 @@ class CardinalityLimit:
             return
         if series_count >= self.max_series:
             raise LimitExceeded(
-                f"this process must hold at most {self.max_series} series "
+                f"this process holds at most {self.max_series} series "
                 f"(limit max_recorded_series), got {series_count}"
             )
         raise LimitExceeded(
-            f"this process must hold at most {self.max_bytes} bytes of tags "
+            f"this process holds at most {self.max_bytes} bytes of tags "
             f"(limit max_recorded_bytes), got {held_bytes}"
         )

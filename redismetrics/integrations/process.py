@@ -57,21 +57,22 @@ def watch_process(
 ) -> "ProcessMetrics":
     """Sample this process now, and from then on with the client's flushes.
 
-    The first sample is a recording, so call this after `configure()`. Forked children sample
-    themselves from their own first recording on.
+    The first sample is already recorded, so call this after `configure()`. Forked children sample
+    themselves from their first recording on.
 
-    A second call for the same client changes interval and tags of the first, and returns the same
-    object. Clients of the same server and namespace share the counters: each adds what none has
-    recorded yet.
+    A second call for the same client changes the interval and tags of the first, and returns the
+    same object. Clients of the same server and namespace share the counters: each adds what none of
+    them has recorded yet.
 
-    The tags are `host` and `slot`: the smallest number that no other living process of this user
-    and host has. So there are as many series as processes at one time, however often they are
+    The tags are `host` and `slot`: the smallest number not used by another live process of this
+    user and host. So there are only as many series as concurrent processes, however often they are
     replaced.
 
     Args:
         metrics: The client; by default the default client.
-        interval: The least number of seconds between two samples.
-        tags: Added to `host` and `slot`, or replace them; ``{"slot": None}`` removes the slot.
+        interval: Minimum number of seconds between samples.
+        tags: Tags to add to `host` and `slot`, or to replace them; ``{"slot": None}`` removes the
+            slot.
 
     Raises:
         InvalidMetric: If *interval* is not a number above 0, or *tags* are invalid.
@@ -88,7 +89,7 @@ def watch_process(
 
 
 class ProcessMetrics:
-    """Samples of the process that it is in. See `watch_process`."""
+    """Samples of the current process. See `watch_process`."""
 
     def __init__(
         self,
@@ -108,7 +109,7 @@ class ProcessMetrics:
         _instances.add(self)
 
     def take_options(self, other: "ProcessMetrics") -> None:
-        """Take over interval and tags."""
+        """Apply a new interval and tags."""
         self._interval, self._tags = other._interval, other._tags
 
     def start(self) -> None:
@@ -121,7 +122,7 @@ class ProcessMetrics:
         self.client().internals.remove_sampler(self.sample_if_due)
 
     def sample_if_due(self) -> None:
-        """Sample, if the last sample is at least one interval old."""
+        """Sample if the last sample is at least one interval old."""
         if monotonic() >= self._due:
             self.sample()
 
@@ -154,7 +155,7 @@ class ProcessMetrics:
         client.increment(name, growth, tags=tags)
 
     def reset_after_fork(self) -> None:
-        """Sample at the first flush of a forked child."""
+        """Arrange to sample at the first flush of a forked child."""
         self._due = 0.0
 
 
@@ -169,8 +170,8 @@ class ProcessTotals:
     def of_forked_child(cls) -> "ProcessTotals":
         """Return the totals from which a forked child counts.
 
-        Its CPU time starts at 0. Its garbage collection totals start at those of its parent, which
-        the parent records.
+        Its CPU time starts at 0. Its garbage collection totals start at the parent's, which the
+        parent records.
         """
         totals = cls()
         for generation, stats in enumerate(gc.get_stats()):

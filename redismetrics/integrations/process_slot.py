@@ -1,4 +1,4 @@
-"""A small number for this process that no other living process of the user and host has."""
+"""A small number for this process that no other live process of the user and host has."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ _held: tuple[int, str | None] | None = None
 
 
 def process_slot() -> str | None:
-    """Return the slot of this process, or None if it cannot have one.
+    """Return the slot of this process, or None if it cannot get one.
 
     A slot is held by a lock on a file, which the operating system releases when the process ends.
     """

@@ -9,7 +9,7 @@ _START_TIME, _VIRTUAL_BYTES, _RESIDENT_PAGES = 19, 20, 21
 
 
 def process_gauges() -> dict[str, float]:
-    """Return the gauges that this system can provide, by metric name."""
+    """Return the gauges available on this system, by metric name."""
     gauges: dict[str, float] = {}
     for read in (_memory_and_start, _files):
         try:

@@ -1,4 +1,4 @@
-"""The two metrics of HTTP requests that all middleware records."""
+"""The two metrics of HTTP requests that every middleware records."""
 
 import sys
 from collections.abc import Callable, MutableMapping
@@ -36,7 +36,7 @@ def error_status(error: BaseException) -> int:
 
 @dataclass(slots=True)
 class OngoingRequest:
-    """A request that a middleware records; others inside it only tell the *endpoint*."""
+    """A request that a middleware records; other middleware inside it only set the *endpoint*."""
 
     metrics: Recording | None
     endpoint: str | None = None
@@ -72,11 +72,11 @@ class RequestMetrics:
             return None
 
     def begin(self, carrier: MutableMapping[str, Any]) -> OngoingRequest | None:
-        """Mark a request as recorded here; return None if a middleware around this one records it.
+        """Mark a request as recorded here; return None if an outer middleware records it.
 
-        *carrier* is what all middleware of one request sees: its scope or environ. So a request
-        counts once where middleware is on an application and on another that is mounted in it.
-        Middleware with another client or prefix records other metrics.
+        *carrier* is the object shared by all middleware of a request: its scope or environ. So a
+        request counts once if an application and another one mounted in it both have middleware.
+        Middleware with another client or prefix records separate metrics.
         """
         key = f"redismetrics.{self._requests}"
         known = carrier.get(key)
@@ -86,7 +86,7 @@ class RequestMetrics:
         return ongoing
 
     def set_inner_endpoint(self, carrier: MutableMapping[str, Any], endpoint: str | None) -> None:
-        """Tell the middleware around this one the endpoint, in case it finds none itself."""
+        """Pass the endpoint to the outer middleware, in case that cannot find it."""
         ongoing = carrier.get(f"redismetrics.{self._requests}")
         if isinstance(ongoing, OngoingRequest) and endpoint:
             ongoing.endpoint = endpoint
@@ -94,12 +94,12 @@ class RequestMetrics:
     def flush(self) -> None:
         """Send unsent samples, for at most 2 s. Never raises.
 
-        For servers that end by a signal, which skips `atexit`.
+        For servers that end themselves with a signal, which skips `atexit`.
         """
         self._safe.run(lambda _: flush_all())
 
     def finish(self, began: float, method: str, endpoint: str | None, status: int) -> None:
-        """Record a request that ends now. *began* is a `perf_counter()`. Never raises."""
+        """Record a request that ends now. *began* is a `perf_counter()` value. Never raises."""
         try:
             seconds = perf_counter() - began
             tags = {

@@ -1,4 +1,4 @@
-"""The values of one training run: what the callbacks of training libraries record with."""
+"""The values of one training run, recorded by the callbacks of training libraries."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -19,13 +19,13 @@ _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_./:-]")
 
 
 class RunValues:
-    """Records the values of one run as gauges of which every sample is kept.
+    """Records the values of one run as gauges that keep every sample.
 
     Args:
-        run: Its name, which becomes the tag `run`.
-        tags: Further tags.
-        prefix: What the names of the metrics begin with.
-        metrics: The client; None is the default client.
+        run: Name of the run, stored as the tag `run`.
+        tags: Additional tags.
+        prefix: Prefix of the metric names.
+        metrics: The client; None means the default client.
         retention: How long the samples are kept, in seconds.
     """
 
@@ -46,7 +46,7 @@ class RunValues:
     def record(self, values: Mapping[str, Any], **position: Any) -> None:
         """Record the values that are numbers, with their *position*, such as the step, as metadata.
 
-        Tensors of one number are numbers. Errors are logged, not raised.
+        Tensors with one element count as numbers. Errors are logged, not raised.
         """
         for key, value in values.items():
             number = _as_number(value)
@@ -74,9 +74,9 @@ class RunValues:
 
 
 def metric_name(text: str) -> str:
-    """Return a name of a library's value as the name of a metric: `_` for what names may not have.
+    """Return a metric name for a library's value name: invalid characters become `_`.
 
-    Slashes stay: ``val/loss`` is a name.
+    Slashes are kept: ``val/loss`` is a valid name.
     """
     name = _NOT_ALLOWED.sub("_", text)[:MAX_NAME]
     return name if name[:1].isalpha() or name[:1] == "_" else f"_{name}"[:MAX_NAME]

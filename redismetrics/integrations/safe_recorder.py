@@ -1,4 +1,4 @@
-"""Recording that cannot disturb its host."""
+"""Recording that cannot disturb the host program."""
 
 import logging
 import sys
@@ -22,15 +22,15 @@ Definitions = Mapping[str, tuple[MetricType, dict[str, Any]]]
 
 
 class SafeRecorder:
-    """Records for a host that must not be affected: errors are logged once each, never raised.
+    """Records for a host program without affecting it: errors are logged once, never raised.
 
-    An invalid sample is counted as dropped, whatever `on_invalid` says.
+    An invalid sample is counted as dropped, whatever the setting of `on_invalid`.
 
     Args:
-        metrics: The client. None is the default client, which is looked up at each use, because
+        metrics: The client. None means the default client, which is looked up at each use, because
             `configure()` may replace it.
-        definitions: Metrics that are declared before a client's first use, unless the application
-            has declared them.
+        definitions: Metrics to declare before the first use of a client, unless the application has
+            declared them.
     """
 
     def __init__(self, metrics: Recording | None, definitions: Definitions) -> None:
@@ -53,7 +53,7 @@ class SafeRecorder:
         return client
 
     def run(self, record: Callable[[Recording], None]) -> None:
-        """Call *record* with the client; log what it raises."""
+        """Call *record* with the client; log any error."""
         try:
             record(self.client())
         # Broad: the host must not notice, and the error is logged.
@@ -61,7 +61,7 @@ class SafeRecorder:
             self.on_error(error)
 
     def on_error(self, error: Exception) -> None:
-        """Count and log what could not be recorded."""
+        """Count and log a sample that could not be recorded."""
         is_invalid = isinstance(error, InvalidMetric)
         if is_invalid and self._internals is not None:
             self._internals.count_invalid()
@@ -75,7 +75,7 @@ def flush_all() -> None:
     """Flush every client of this process, for at most 2 s in all.
 
     Raises:
-        StoreError: If a client could not send everything; the others are flushed nevertheless.
+        StoreError: If a client could not send everything; the others are still flushed.
     """
     # The module is loaded if anything was recorded. Importing it could load Redis for nothing.
     lifecycle = sys.modules.get("redismetrics.recording.lifecycle")

@@ -5,10 +5,10 @@ from typing import Any
 
 
 def route_template(scope: Mapping[str, Any], app: Any, root_path: str, path: str) -> str | None:
-    """Return the whole template of the route that served a request, or None if no route did.
+    """Return the full template of the route that served a request, or None if there is none.
 
     Args:
-        scope: The scope, as routing left it.
+        scope: The scope after routing.
         app: The application with all routes.
         root_path: The root path of the request, before routing.
         path: The path of the request after that root path.
@@ -37,7 +37,7 @@ def route_template(scope: Mapping[str, Any], app: Any, root_path: str, path: str
 
 
 def _template_of_endpoint(routes: Iterable[Any], path: str, endpoint: Any) -> str | None:
-    """Return the template of the route to *path* that has this endpoint."""
+    """Return the template of the route to *path* with this endpoint."""
     for route in routes:
         inner, regex = getattr(route, "routes", None), getattr(route, "path_regex", None)
         if inner is None or not hasattr(route, "app"):
@@ -61,7 +61,7 @@ def _template_of_endpoint(routes: Iterable[Any], path: str, endpoint: Any) -> st
 
 
 def _template_of_mounts(routes: Iterable[Any], path: str) -> str | None:
-    """Return the template of the mounts that lead to *path*, or None if none do."""
+    """Return the template of the mounts that lead to *path*, or None if there are none."""
     if not path:
         return ""
     for route in routes:

@@ -1,4 +1,4 @@
-"""Hugging Face Transformers: what a Trainer logs.
+"""Hugging Face Transformers: the values that a Trainer logs.
 
 from redismetrics.integrations.transformers import RunCallback
 Trainer(..., callbacks=[RunCallback("run-1")])
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Make `RunCallback` when it is first used, since its base class is that of Transformers."""
+    """Create `RunCallback` on first use, because its base class belongs to Transformers."""
     if name != "RunCallback":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -27,13 +27,13 @@ def __getattr__(name: str) -> Any:
 
 def _callback_class(base: Any) -> Any:
     class RunCallback(base):  # type: ignore[misc]
-        """Record what the Trainer logs, as often as `logging_steps` says, with `step` and `epoch`.
+        """Record the values that the Trainer logs every `logging_steps`, with `step` and `epoch`.
 
-        Of several processes, the main one records.
+        If there are several processes, the main one records.
 
         Args:
-            run: Name of the run, which becomes the tag `run`.
-            options: Those of `RunValues`: tags, prefix, metrics, retention.
+            run: Name of the run, stored as the tag `run`.
+            options: Options of `RunValues`: tags, prefix, metrics, retention.
         """
 
         # So that it can be pickled.

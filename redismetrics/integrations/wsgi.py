@@ -18,18 +18,18 @@ App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 class MetricsMiddleware:
-    """Counts HTTP requests and measures them until the last chunk of the response, or its close.
+    """Counts HTTP requests and measures them until the last chunk or the close of the response.
 
-    An exception counts as status 500 and is re-raised. A request counts once, also if an
-    application that is mounted in this one has this middleware. Nothing here raises or waits.
+    An exception counts as status 500 and is re-raised. A request counts once, even if a mounted
+    application also has this middleware. Nothing here raises or blocks.
 
     Args:
         app: The application to wrap.
         metrics: The client; by default the default client.
-        prefix: Of the names ``<prefix>_requests`` and ``<prefix>_request_duration_seconds``.
+        prefix: Prefix of the names ``<prefix>_requests`` and ``<prefix>_request_duration_seconds``.
         endpoint: Returns the route template for an environ, when the response starts. None or ""
             means that there is no route; so does an exception before the response starts. By
-            default the rule of Flask.
+            default, the rule of Flask is used.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ def _status_code(status_line: str) -> int:
 
 
 def flask_rule(environ: Environ) -> str | None:
-    """Return the rule by which Flask found the view, such as ``/users/<int:id>``."""
+    """Return the Flask rule that matched the request, such as ``/users/<int:id>``."""
     rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
     return None if rule is None else str(rule.rule)
 
@@ -93,8 +93,8 @@ def flask_rule(environ: Environ) -> str | None:
 class ResponseBody:
     """The chunks of a response, unchanged.
 
-    Calls *finish* once: with None after the last chunk or when it is closed, with the status of the
-    error if a chunk fails.
+    Calls *finish* once: with None after the last chunk or on close, or with the status of the error
+    if a chunk fails.
     """
 
     def __init__(self, chunks: Iterable[bytes], finish: Callable[[int | None], None]) -> None:
@@ -104,7 +104,7 @@ class ResponseBody:
         self._finished = False
 
     def finish(self, failure: int | None) -> None:
-        """Call *finish*, unless that was done before."""
+        """Call *finish*, unless that has already been done."""
         if not self._finished:
             self._finished = True
             self._finish_once(failure)

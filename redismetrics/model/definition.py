@@ -45,17 +45,16 @@ _TYPE_NAME = re.compile("[a-z_]{1,32}", re.ASCII)
 
 
 class NewerType(ValueError):
-    """A metric has a type that this version does not know."""
+    """The type of a metric is unknown to this version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What the catalogue holds about a metric.
+    """The definition of a metric, as stored in the catalogue.
 
     *buckets* are ascending finite upper bounds; only histograms have them, and +Inf is implied.
-    *tag_keys* are the only tag keys allowed, or None if all are. *rest* is what is behind these
-    elements, each as msgpack, which is kept byte for byte: the options, and what a newer version
-    added.
+    *tag_keys* are the only tag keys allowed, or None if all are. *rest* holds the elements after
+    these, each as msgpack and kept byte for byte: the options, and whatever a newer version added.
     """
 
     type: MetricType
@@ -72,13 +71,13 @@ class Definition:
 
     @property
     def keeps_samples(self) -> bool:
-        """Whether every sample is kept: the option `exact_samples`."""
+        """Whether every sample is kept (the option `exact_samples`)."""
         # A fast path: most metrics have no options.
         return bool(self.rest) and self.options.exact_samples is True
 
     @property
     def has_unknown_options(self) -> bool:
-        """Whether a newer version set options, or added elements, that this version ignores."""
+        """Whether a newer version has set options or added elements that this version ignores."""
         return any(each not in (_NO_OPTIONS, _NIL) for each in self.rest[1:]) or (
             self._has_options and unpack_options(self.rest[0])[1]
         )
@@ -88,14 +87,14 @@ class Definition:
         return bool(self.rest) and self.rest[0] != _NIL
 
     def with_options(self, new: Options) -> "Definition":
-        """Return the definition with the options that *new* gives; its others stay."""
+        """Return the definition with the options set in *new*; the others are unchanged."""
         packed = replace_options(self.rest[0] if self._has_options else _NO_OPTIONS, new)
         if not self._has_options and packed == _NO_OPTIONS:
             return self
         return replace(self, rest=(packed, *self.rest[1:]))
 
     def agrees_with(self, other: "Definition") -> bool:
-        """Return whether both are equal, apart from options and what a newer version added."""
+        """Return whether both are equal, ignoring options and elements added by a newer version."""
         return replace(self, rest=other.rest) == other
 
     def pack(self) -> bytes:
@@ -120,7 +119,7 @@ class Definition:
         """Return the definition that `pack` packed.
 
         Raises:
-            NewerType: If its type is one that only a newer version knows.
+            NewerType: If only a newer version knows its type.
             ValueError, TypeError, msgpack.UnpackException: If *data* is something else.
         """
         return _unpack(data)
@@ -131,7 +130,7 @@ def _unpack(data: bytes) -> Definition:
     (kind, unit, text, buckets, keys), rest = _unpack_elements(data)
     if isinstance(kind, str) and kind not in TYPES and _TYPE_NAME.fullmatch(kind):
         raise NewerType(
-            f"its type {kind!r} is of a newer version of redismetrics; upgrade this process"
+            f"its type {kind!r} comes from a newer version of redismetrics; upgrade this process"
         )
     found = Definition(
         check_type(kind),
@@ -155,7 +154,7 @@ def _unpack(data: bytes) -> Definition:
 
 
 def _unpack_elements(data: bytes) -> tuple[list[Any], tuple[bytes, ...]]:
-    """Return the elements that every version writes, and the bytes of each one behind them."""
+    """Return the elements that every version writes, and the bytes of each element after them."""
     unpacker = msgpack.Unpacker(raw=False, max_buffer_size=len(data))
     unpacker.feed(data)
     count = unpacker.read_array_header()
@@ -175,10 +174,10 @@ _GAUGE_WORDS = ("depth", "size", "active", "current")
 
 
 def infer_type(name: str, value: Any) -> MetricType:
-    """Guess the type of a metric that was not declared, from its name and one value.
+    """Infer the type of an undeclared metric from its name and one value.
 
-    A float makes a histogram. An integer makes a gauge if it is negative or the name contains
-    depth, size, active or current, and else a counter.
+    A float means a histogram. An integer means a gauge if it is negative or the name contains
+    depth, size, active or current, otherwise a counter.
     """
     # Integral includes numpy's integers.
     if not isinstance(value, Integral):
@@ -195,7 +194,7 @@ def check_amount(name: str, kind: MetricType, amount: float) -> None:
 
 
 def check_buckets(buckets: Iterable[float] | None, unit: str) -> tuple[float, ...]:
-    """Return *buckets* checked, without a closing +Inf; None gives the default of the unit.
+    """Return *buckets*, checked, without a final +Inf; None means the default of the unit.
 
     Raises:
         InvalidValue: If they are not 1 to 1,000 ascending finite numbers.
@@ -226,10 +225,10 @@ def define(
     tag_keys: Iterable[str] | None = None,
     **options: Any,
 ) -> Definition:
-    """Return the checked definition of a metric, with the *options* that `check_options` takes.
+    """Return the checked definition of a metric; for *options* see `check_options`.
 
     Raises:
-        InvalidMetric: If an argument is invalid; the subclass tells which.
+        InvalidMetric: If an argument is invalid (a subclass that says which).
     """
     check_name(name)
     checked = check_type(kind)

@@ -1,4 +1,4 @@
-"""Exemplars: of each series and bucket one sample that has labels, such as the id of a trace."""
+"""Exemplars: one sample per series and bucket with labels, such as a trace id."""
 
 import re
 from collections.abc import Mapping
@@ -29,8 +29,8 @@ class Exemplar:
         tags: Tags of the series.
         labels: Labels of the exemplar, such as ``{"trace_id": "5b8aa5a2d2c872e8"}``.
         value: The value of its sample.
-        timestamp: When that was recorded, aware and in UTC.
-        le: Upper bound of the bucket; infinite for the last one, None for a counter.
+        timestamp: When the sample was recorded, aware and in UTC.
+        le: Upper bound of the bucket; infinity for the last one, None for a counter.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Exemplar:
     le: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields, ready for JSON: the time as ISO text, and `le` as on the page."""
+        """Return all fields, ready for JSON: the time as ISO text, `le` as on the page."""
         return {
             "name": self.name,
             "tags": self.tags,
@@ -56,8 +56,8 @@ def check_exemplar(name: str, kind: MetricType, labels: Any) -> bytes:
     """Return the labels of an exemplar as msgpack.
 
     Raises:
-        TypeMismatch: If metrics of type *kind* have no exemplars.
-        InvalidTags: If *labels* are not labels, or are too long.
+        TypeMismatch: If metrics of type *kind* cannot have exemplars.
+        InvalidTags: If *labels* are invalid or too long.
     """
     if kind not in EXEMPLAR_TYPES:
         raise TypeMismatch(f"exemplar is for counters and histograms, but {name!r} is a {kind}")
@@ -90,7 +90,7 @@ class StoredExemplar(NamedTuple):
 
 
 def unpack_exemplar(data: bytes) -> StoredExemplar:
-    """Return an exemplar as record.lua stored it; see EXEMPLARS in store/keys.py.
+    """Return an exemplar stored by record.lua; see EXEMPLARS in store/keys.py.
 
     Raises:
         ValueError, TypeError, msgpack.UnpackException: If *data* is something else.
@@ -99,5 +99,5 @@ def unpack_exemplar(data: bytes) -> StoredExemplar:
     if not isinstance(labels, dict) or not all(
         isinstance(text, str) for pair in labels.items() for text in pair
     ):
-        raise ValueError(f"labels of an exemplar must be texts, got {shown(labels)}")
+        raise ValueError(f"labels of an exemplar must be strings, got {shown(labels)}")
     return StoredExemplar(float(value), int(time_ms), labels)

@@ -11,7 +11,7 @@ _RESERVED = ("le", "quantile")
 
 
 def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
-    """Return *labels* checked.
+    """Return *labels*, checked.
 
     Raises:
         InvalidSetting: If a name is not allowed, or a value is empty or not text.
@@ -35,10 +35,10 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_labels(texts: Iterable[str]) -> dict[str, str]:
-    """Return labels given as ``NAME=VALUE``, for the command line.
+    """Parse labels given as ``NAME=VALUE`` on the command line.
 
     Raises:
-        InvalidSetting: If one has another form, or a name is given twice.
+        InvalidSetting: If a label has another form, or a name is given twice.
     """
     labels: dict[str, str] = {}
     for text in texts:

@@ -1,8 +1,8 @@
 """Infos and state sets: metrics whose value is in their tags, and is replaced as a whole.
 
-Both are gauges that are 1. The series of an info has its tags and its labels; one tag more says
-which of them are labels. The series of a state set has its tags, and the state as the value of a
-tag that has the name of the metric, as in OpenMetrics. Of all series whose tags are otherwise
+Both are stored as gauges with the value 1. The series of an info has its tags and its labels; an
+extra tag says which of them are labels. The series of a state set has its tags, and the state as
+the value of a tag named like the metric, as in OpenMetrics. Among series whose tags are otherwise
 equal, the one that was set last is shown.
 """
 
@@ -20,7 +20,7 @@ LABELS_TAG = "redismetrics.labels"
 
 
 def info_tags(name: str, tags: Mapping[str, str], labels: Any) -> dict[str, str]:
-    """Return the tags of the series of an info with these clean *tags*.
+    """Return the tags of an info's series with these clean *tags*.
 
     Raises:
         InvalidValue: If *labels* are not a mapping.
@@ -42,12 +42,12 @@ def info_tags(name: str, tags: Mapping[str, str], labels: Any) -> dict[str, str]
 def state_tags(
     name: str, tags: Mapping[str, str], state: Any, states: tuple[str, ...] | None
 ) -> dict[str, str]:
-    """Return the tags of the series of a state with these clean *tags*.
+    """Return the tags of a state's series with these clean *tags*.
 
-    *states* are those of the state set, or None if they are not known.
+    *states* are all states of the set, or None if they are unknown.
 
     Raises:
-        InvalidValue: If *state* is none of the states.
+        InvalidValue: If *state* is not one of the states.
         InvalidTags: If the name of the metric is also a tag.
     """
     if name in tags:
@@ -65,7 +65,7 @@ def split_tags(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the tags of a series, and its labels, or its state as the only label.
 
-    Tags with an empty value are left out, since Prometheus takes them for none.
+    Tags with an empty value are left out, because Prometheus treats them as missing.
     """
     if kind == "info":
         labels = tags.get(LABELS_TAG, "").split(",")

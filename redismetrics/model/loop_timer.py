@@ -1,4 +1,4 @@
-"""Time-outs in event loops whose clock a test may have stopped."""
+"""Timeouts in event loops whose clock may have been stopped by a test."""
 
 import threading
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def call_later(
 ) -> Callable[[], None]:
     """Call *callback* in *loop* after *seconds*; return a function that cancels it.
 
-    If freezegun, for example, has stopped the loop's clock, its own timers never come.
+    If freezegun, for example, has stopped the loop's clock, the loop's own timers never fire.
     """
     if abs(loop.time() - monotonic()) < _SLACK:
         return loop.call_later(seconds, callback).cancel

@@ -1,4 +1,4 @@
-"""Marks: what happened when, such as a deploy, to be shown on charts."""
+"""Marks: events, such as deploys, to show on charts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ MAX_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What happened at one moment, as `Metrics.mark` noted it.
+    """An event, such as a deploy, recorded by `Metrics.mark`.
 
     Attributes:
-        id: Names the mark, for example to delete it.
+        id: Identifies the mark, for example to delete it.
         text: What happened, in at most 200 characters.
         tags: Where it happened, for example ``{"service": "web"}``.
         timestamp: When it happened, aware and in UTC.
@@ -42,7 +42,7 @@ def check_mark(text: object, tags: Tags | None) -> tuple[str, dict[str, str]]:
     """Return the text and the tags of a mark.
 
     Raises:
-        InvalidValue: If *text* is not a text of 1 to 200 characters that UTF-8 can encode.
+        InvalidValue: If *text* is not a string of 1 to 200 characters that UTF-8 can encode.
         InvalidTags: If *tags* are not valid tags.
     """
     if not isinstance(text, str) or not 1 <= len(text.strip()) <= MAX_CHARACTERS:

@@ -1,7 +1,7 @@
 """Options of one metric: how it differs from the defaults of its namespace.
 
-A definition stores them as one msgpack map, see DEFINITION in store/keys.py. What this version does
-not know in the map stays as it is, byte for byte.
+A definition stores them as one msgpack map; see DEFINITION in store/keys.py. Entries that this
+version does not know are kept byte for byte.
 """
 
 from collections.abc import Iterable
@@ -45,21 +45,21 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of a metric. None is one that was not given.
+    """Options of a metric. None means not given.
 
     Attributes:
         exact_samples: Keep each sample, with its time and metadata, for as long as `retention`.
         retention: How long the exact samples of the metric are kept, in seconds.
-        lookback: How old a sample may be that PromQL takes for the current one, in seconds.
-        max_tag_values: Values per tag, in place of the setting of that name.
-        max_series: Series, in place of the setting of that name.
-        per: "process": each process has a value of its own.
-        merge: How these values become one, see `MERGE_MODES`.
+        lookback: Maximum age of the sample that PromQL uses as the current one, in seconds.
+        max_tag_values: Maximum values per tag; overrides the setting of the same name.
+        max_series: Maximum number of series; overrides the setting of the same name.
+        per: "process": each process has its own value.
+        merge: How these values are combined; see `MERGE_MODES`.
         states: The states of a state set.
-        kept_from: Unix seconds. What began before is kept only as long as the namespace says: it
-            was stored before the option `retention` became longer. Not set by callers.
-        longest: The longest `retention` before it became shorter, in seconds: keys that were
-            written then may live as long. Not set by callers.
+        kept_from: Unix seconds. Data from before this time follows the namespace's retention,
+            because it was stored before the option `retention` was increased. Not set by callers.
+        longest: The longest `retention` before it was reduced, in seconds: keys written at that
+            time may live that long. Not set by callers.
     """
 
     exact_samples: bool | None = None
@@ -79,7 +79,7 @@ class Options:
         return {name: value for name, value in found.items() if value is not None}
 
     def shown(self) -> dict[str, Any]:
-        """Return the options that a caller gave, by name, as JSON can hold them."""
+        """Return the options that a caller gave, by name, ready for JSON."""
         found = {name: value for name, value in self.given().items() if name not in _INTERNAL}
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -87,7 +87,7 @@ class Options:
         }
 
     def at(self, now_s: int, before: "Options") -> "Options":
-        """Return these options as what takes the place of *before* at *now_s* must be stored."""
+        """Return these options in the form to store when they replace *before* at *now_s*."""
         if self.retention is None:
             return self
         if before.retention is not None and self.retention < before.retention:
@@ -99,7 +99,7 @@ class Options:
         return replace(self, kept_from=max(kept_from, before.kept_from or 0, 0))
 
     def updated(self, new: "Options") -> "Options":
-        """Return these options, and above them those that *new* gives."""
+        """Return these options, overridden by those set in *new*."""
         return replace(self, **new.given())
 
 
@@ -110,11 +110,11 @@ _BY_KEY = {key: name for name, key in _KEYS.items()}
 
 
 def check_options(kind: str, **given: Any) -> Options:
-    """Return the options of a metric of type *kind*, checked. None is not given.
+    """Return the checked options of a metric of type *kind*. None means not given.
 
     Raises:
         InvalidValue: If a value is invalid.
-        TypeMismatch: If an option is not for metrics of this type.
+        TypeMismatch: If an option does not apply to metrics of this type.
     """
     found = {name: value for name, value in given.items() if value is not None}
     for name, value in found.items():
@@ -131,7 +131,7 @@ def check_options(kind: str, **given: Any) -> Options:
 
 
 def _checked(name: str, value: Any) -> Any:
-    """Return the value of one option as it is stored."""
+    """Return the checked value of one option, in the form that is stored."""
     if name == "exact_samples":
         if not isinstance(value, bool):
             raise InvalidValue(f"exact_samples must be True or False, got {shown(value)}")
@@ -184,9 +184,9 @@ def _check_states(value: Any) -> tuple[str, ...]:
 # A few hundred distinct option maps are common even where there are many metrics.
 @lru_cache(1_000)
 def unpack_options(data: bytes) -> tuple[Options, bool]:
-    """Return the options in a msgpack map, and whether it has others than this version knows.
+    """Return the options in a msgpack map, and whether it has any that this version does not know.
 
-    One whose value has another form than this version writes counts as unknown.
+    An option whose value has an unexpected form counts as unknown.
     """
     known, unknown = {}, False
     for key, value in _entries(data).items():
@@ -201,9 +201,9 @@ def unpack_options(data: bytes) -> tuple[Options, bool]:
 
 
 def replace_options(data: bytes, new: Options) -> bytes:
-    """Return a msgpack map with the options in *data*, and above them those that *new* gives.
+    """Return a msgpack map of the options in *data*, overridden by those set in *new*.
 
-    Entries that do not change keep their bytes and their place.
+    Entries that do not change keep their bytes and their position.
     """
     before, _ = unpack_options(data)
     entries = _entries(data)
@@ -215,7 +215,7 @@ def replace_options(data: bytes, new: Options) -> bytes:
 
 
 def _entries(data: bytes) -> dict[bytes, bytes]:
-    """Return the entries of a msgpack map, key and value as they are packed."""
+    """Return the entries of a msgpack map, with keys and values still packed."""
     unpacker = msgpack.Unpacker(raw=False, max_buffer_size=len(data))
     unpacker.feed(data)
     found = {}

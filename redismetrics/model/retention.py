@@ -24,11 +24,11 @@ class Resolution:
     """One resolution of stored data, for example minutes.
 
     Attributes:
-        name: Its name in keys, the configuration and messages.
+        name: The name used in keys, the configuration and messages.
         width: Length of a slot, in ms.
         partition: Length of the time range whose slots share one Redis key, in ms.
         retention: How long a partition is kept after its end, in ms.
-        points: Maximum points of a series' digest in one slot.
+        points: Maximum number of points in a series' digest for one slot.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Resolution:
     points: int
 
     def is_expired(self, start_ms: int, now_ms: int) -> bool:
-        """Return True if the partition that starts at *start_ms* is past its retention."""
+        """Return whether the partition that starts at *start_ms* is past its retention."""
         return start_ms + self.partition + self.retention <= now_ms
 
     def kept_from(self, now_ms: int) -> int:
@@ -48,12 +48,12 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """What is kept for how long: exact samples, and rollups of several resolutions.
+    """How long data is kept: exact samples, and rollups at several resolutions.
 
     Attributes:
         raw: Exact samples, stored by the minute.
-        resolutions: Those of the rollups, finest first. The width of each is a multiple of the
-            width before it, and equals the partition before it.
+        resolutions: The rollup resolutions, finest first. The width of each is a multiple of the
+            previous width, and equals the previous partition.
     """
 
     raw: Resolution
@@ -87,11 +87,11 @@ class RetentionPolicy:
 
     @property
     def with_raw(self) -> tuple[Resolution, ...]:
-        """The exact samples' resolution, then those of the rollups, finest first."""
+        """The resolution of exact samples, then those of rollups, finest first."""
         return (self.raw, *self.resolutions)
 
     def named(self, name: str) -> Resolution | None:
-        """Return the resolution called *name*, ``raw`` included; None if there is none."""
+        """Return the resolution called *name*, including ``raw``; None if there is none."""
         return next((each for each in self.with_raw if each.name == name), None)
 
     def coarser(self, resolution: Resolution) -> tuple[Resolution, ...]:
@@ -99,20 +99,20 @@ class RetentionPolicy:
         return tuple(each for each in self.resolutions if each.width > resolution.width)
 
     def finer(self, resolution: Resolution) -> Resolution | None:
-        """Return the next finer resolution of the rollups; None for the finest."""
+        """Return the next finer rollup resolution; None for the finest."""
         at = self.resolutions.index(resolution)
         return self.resolutions[at - 1] if at else None
 
     def of_metric(self, options: Options) -> "RetentionPolicy":
-        """Return the policy of a metric with these options: what is written now is kept so."""
+        """Return the policy of a metric with these options, for data that is written now."""
         if options.retention is None and not options.exact_samples:
             return self
         return _of_metric(self, options)
 
     def readable(self, options: Options, now_ms: int) -> "RetentionPolicy":
-        """Return the policy by which what is stored of a metric can be read at *now_ms*.
+        """Return the policy for reading a metric's stored data at *now_ms*.
 
-        What was stored before the option `retention` became longer may be gone by now.
+        Data stored before the option `retention` was increased may already be gone.
         """
         longer = self.of_metric(options)
         if options.kept_from is None:
@@ -128,7 +128,7 @@ class RetentionPolicy:
         )
 
     def describe(self) -> str:
-        """Return the text that the namespace's configuration stores: name and seconds of each."""
+        """Return the text stored in the namespace's configuration: the name and seconds of each."""
         return " ".join(f"{each.name}:{each.retention / SECOND:.15g}" for each in self.with_raw)
 
     @classmethod

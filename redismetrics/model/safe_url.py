@@ -1,4 +1,4 @@
-"""Show URLs without their passwords."""
+"""Remove passwords from URLs before they are shown."""
 
 import re
 from urllib.parse import unquote
@@ -12,7 +12,7 @@ def safe_url(url: str) -> str:
     """Return *url* without its password, for messages and logs.
 
     The password is hidden even if it contains unescaped special characters, or if the name of its
-    option is percent-encoded. If parts can't be told apart, all of them are hidden.
+    option is percent-encoded. If the parts of the URL are ambiguous, all of them are hidden.
     """
     scheme, slashes, rest = url.partition("://")
     if not slashes:

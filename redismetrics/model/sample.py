@@ -1,4 +1,4 @@
-"""What queries and subscriptions return: samples, gaps and summaries; and metadata of samples."""
+"""Samples, gaps and summaries, as returned by queries and subscriptions, and sample metadata."""
 
 import json
 import math
@@ -21,11 +21,11 @@ MAX_COUNT = 1 << 53
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One recorded value, as queries and subscriptions return it.
+    """One recorded value, as returned by queries and subscriptions.
 
-    *count* is how many equal values it represents: 352 increments of 1 between two flushes are one
-    sample with count 352. If *approximate* is true, it is a centroid of a t-digest, and *value* is
-    the mean of *count* values. *timestamp* is aware and in UTC.
+    *count* is the number of equal values that it represents: 352 increments of 1 between two
+    flushes are one sample with count 352. If *approximate* is true, the sample is a centroid of a
+    t-digest, and *value* is the mean of *count* values. *timestamp* is aware and in UTC.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Sample:
 class Distribution:
     """Values of a histogram that were aggregated elsewhere, such as by OpenTelemetry.
 
-    *values* are ascending points; *weights* say how many recorded values each point represents.
-    *total*, *low* and *high* are sum, minimum and maximum of the recorded values, as exact as the
-    source knew them. The points serve percentiles and buckets; a point of weight 1 is not
-    more exact than others, unless it is the only one.
+    *values* are ascending points; *weights* are the numbers of recorded values that they represent.
+    *total*, *low* and *high* are the sum, minimum and maximum of the recorded values, as exact as
+    the source knew them. The points are used for percentiles and buckets; a point of weight 1 is no
+    more exact than the others, unless it is the only one.
 
     Raises:
         InvalidValue: If the values are not finite and ascending, or a weight is below 1.
@@ -92,7 +92,7 @@ class Distribution:
 
     @property
     def count(self) -> int:
-        """How many values the distribution represents."""
+        """The number of values that the distribution represents."""
         return sum(self.weights)
 
 
@@ -100,7 +100,7 @@ class Distribution:
 class Gap:
     """A gap in a live stream: samples recorded between these times are missing, or may be.
 
-    *missed* is the exact number of samples that a slow reader lost. It is None after a connection
+    *missed* is the exact number of samples that a slow reader lost. It is None if the connection
     was down for so long that Redis no longer had all samples.
     """
 
@@ -121,7 +121,7 @@ class Gap:
 class Summary:
     """What one series recorded in one interval of a live stream.
 
-    The samples arrived from *since* until before *until*, by the clock of the server; both are
+    The samples arrived at or after *since* and before *until*, by the server's clock; both are
     aware and in UTC. *last* is the value with the newest timestamp. count, sum, min, max and last
     are exact, even if samples were compressed to a t-digest.
     """
@@ -162,7 +162,7 @@ class Summary:
 def pack_and_promote(
     metadata: Mapping[str, Any] | None, promoted: Iterable[str]
 ) -> tuple[bytes | None, dict[str, Any]]:
-    """Return *metadata* as `pack_metadata` does, None if empty, and its *promoted* keys as tags."""
+    """Return packed *metadata*, None if empty, and its *promoted* keys as tags."""
     if not metadata:
         return None, {}
     packed = pack_metadata(metadata)
@@ -173,7 +173,7 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
     """Return *metadata* as JSON in UTF-8.
 
     Raises:
-        InvalidTags: If it is not a mapping with keys of text, cannot be JSON (NaN cannot), or has
+        InvalidTags: If it is not a mapping with str keys, is not valid JSON (NaN is not), or has
             more than 4,096 bytes or 20 levels.
     """
     if not isinstance(metadata, Mapping):
@@ -200,14 +200,14 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
 
 
 def _is_too_deep(text: bytes, metadata: Any) -> bool:
-    """Return whether *metadata*, whose JSON is *text*, has too many levels."""
+    """Return whether *metadata*, whose JSON is *text*, is nested too deeply."""
     if text.count(b"[") + text.count(b"{") <= MAX_METADATA_DEPTH:
         return False
     return _depth(metadata) > MAX_METADATA_DEPTH
 
 
 def _depth(value: Any) -> int:
-    """Return how deep lists and mappings are nested, counting to one level beyond the limit."""
+    """Return the nesting depth of lists and mappings, counted up to one level beyond the limit."""
     level, depth = [value], 0
     while depth <= MAX_METADATA_DEPTH:
         level = [each for each in level if isinstance(each, dict | list)]
@@ -221,7 +221,7 @@ def _depth(value: Any) -> int:
 
 
 def read_metadata(text: bytes | None) -> dict[str, Any]:
-    """Return the metadata of a sample from its JSON.
+    """Parse the JSON metadata of a sample.
 
     Raises:
         FormatMismatch: If it is not JSON, or has more levels than can be recorded.

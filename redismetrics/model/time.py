@@ -29,10 +29,10 @@ system_clock: Clock = time.time
 
 
 def monotonic() -> float:
-    """Return seconds of a clock that is never set, for time-outs and durations.
+    """Return the seconds of a clock that is never set, for timeouts and durations.
 
-    Unlike `time.monotonic`, it goes on where a test stops the time: freezegun replaces every
-    function of the module `time` but this one.
+    Unlike `time.monotonic`, it keeps running when a test freezes time: freezegun replaces every
+    function of the module `time` except this one.
     """
     return time.clock_gettime(time.CLOCK_MONOTONIC)
 
@@ -49,10 +49,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_ms(timestamp: object) -> int:
-    """Return an aware datetime or Unix seconds as Unix milliseconds.
+    """Convert an aware datetime or Unix seconds to Unix milliseconds.
 
-    Parts of a millisecond are cut off, as they are when a sample is recorded. So a window that
-    begins at a moment contains what was recorded after it.
+    Fractions of a millisecond are cut off, as when a sample is recorded. So a window that begins at
+    a given time contains everything recorded after it.
 
     Raises:
         InvalidTimestamp: If *timestamp* has no time zone, has another type, or is out of range.
@@ -84,7 +84,7 @@ def to_ms(timestamp: object) -> int:
 
 
 def to_datetime(timestamp_ms: float) -> datetime:
-    """Return Unix milliseconds as an aware datetime in UTC."""
+    """Convert Unix milliseconds to an aware datetime in UTC."""
     return _EPOCH + timedelta(milliseconds=timestamp_ms)
 
 

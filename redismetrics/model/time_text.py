@@ -18,16 +18,16 @@ _NUMBER = re.compile(r"[0-9]{1,20}(?:\.[0-9]{0,9})?(?:[eE]\+?[0-9]{1,3})?\Z")
 
 
 def parse_time(text: str, argument: str, now_s: float, hint: str = "") -> float | datetime:
-    """Return Unix seconds, or a datetime with a time zone, of *text*.
+    """Parse *text* into Unix seconds, or a datetime with a time zone.
 
-    Numbers that look like a date, such as 2026 or 20261129, or like milliseconds are refused:
-    samples are neither older than 2001 nor more than a year ahead. 0 means from the beginning.
+    Numbers that look like a date, such as 2026 or 20261129, or like milliseconds are rejected: no
+    sample is older than 2001 or more than a year ahead. 0 means from the beginning.
 
     Args:
         text: One of `TIME_FORMS`; an age counts back from *now_s*.
         argument: The name of the argument, for messages.
         now_s: The time now, in Unix seconds.
-        hint: More about the forms, for messages.
+        hint: An extra hint about the forms, for messages.
 
     Raises:
         InvalidQuery: If *text* has none of these forms.

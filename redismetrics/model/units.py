@@ -1,4 +1,4 @@
-"""Units that values and durations are written in."""
+"""Units of values and durations."""
 
 from .time import DAY, HOUR, MINUTE, SECOND
 

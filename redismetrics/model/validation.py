@@ -42,10 +42,10 @@ OVERFLOW_TAGS = {"otel.metric.overflow": "true"}
 def did_you_mean(
     given: object, known: Iterable[str], synonyms: Mapping[str, str] | None = None
 ) -> str:
-    """Return ``; did you mean 'mean'?`` for the name of *known* closest to *given*, or ''.
+    """Return ``; did you mean 'mean'?`` with the name in *known* closest to *given*, or ''.
 
-    *synonyms* maps frequent wrong names that are spelled differently, such as ``avg``, to known
-    ones.
+    *synonyms* maps common wrong names that are spelled differently, such as ``avg``, to known
+    names.
     """
     if not isinstance(given, str):
         return ""
@@ -83,8 +83,8 @@ def check_type(kind: object) -> MetricType:
 def check_number(value: object, what: str = "value") -> float:
     """Return *value* as a finite float, or raise `InvalidValue`.
 
-    It must be a real number: text is rejected, also text that looks like a number, as are complex
-    numbers and numpy's times and durations, which have no unit as a number.
+    It must be a real number. Text is rejected, even if it looks like a number, as are complex
+    numbers and numpy's times and durations, which would lose their unit.
     """
     if _is_real(value):
         try:
@@ -102,7 +102,7 @@ def check_number(value: object, what: str = "value") -> float:
 
 
 def _is_real(value: object) -> bool:
-    """Return whether *value* is a real number for `float`, such as numpy's numbers and Decimal."""
+    """Return whether *value* is a real number for `float`, such as numpy numbers and Decimal."""
     kind = type(value)
     if kind is float or kind is int:
         return True
@@ -117,7 +117,7 @@ def _is_real(value: object) -> bool:
 
 
 def tag_text(key: str, value: object) -> str:
-    """Return a tag value as the text that is stored.
+    """Return the text that is stored for a tag value.
 
     True and False become ``true`` and ``false``, an Enum becomes its value, numbers and UUIDs
     become their ``str()``.
@@ -150,7 +150,7 @@ def tag_text(key: str, value: object) -> str:
 
 
 def clean_tags(tags: Tags | None) -> dict[str, str]:
-    """Return checked *tags* as text, sorted by key, without those that are None.
+    """Return *tags*, checked, as text and sorted by key, without those that are None.
 
     Raises:
         InvalidName: If a key is not a valid name.
@@ -173,7 +173,7 @@ def clean_tags(tags: Tags | None) -> dict[str, str]:
 def pack_tags(tags: dict[str, str]) -> bytes:
     """Return the canonical bytes of clean *tags*, which are equal for equal tags.
 
-    They are msgpack of [key, value, ...] in the order of the keys.
+    The format is msgpack of [key, value, ...], sorted by key.
     """
     flat: list[str] = []
     for pair in sorted(tags.items()):

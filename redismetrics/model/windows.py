@@ -37,7 +37,7 @@ def parse_duration(text: str) -> int | None:
 def window_ms(window: Window, now_ms: int) -> tuple[int, int]:
     """Return a window as ``(since, until)`` in ms, half-open.
 
-    A window that ends now includes the current millisecond. An open side is `OPEN_SINCE` or
+    A window that ends now includes the current millisecond. An open end is `OPEN_SINCE` or
     `OPEN_UNTIL`.
 
     Raises:

@@ -35,7 +35,7 @@ _MOST_MS = 10**18
 
 @lru_cache(256)
 def parse(expression: str) -> Node:
-    """Return the tree of an expression.
+    """Return the syntax tree of an expression.
 
     Raises:
         InvalidExpression: If it cannot be parsed or exceeds the bounds of `tokens`.

@@ -66,7 +66,7 @@ class Credentials:
             where = self.basic_file or BASIC_VARIABLE
             login = basic.strip("\r\n")
             if ":" not in login or "\n" in login:
-                raise BadCredentials(f"{where}: must be USER:PASSWORD in one line")
+                raise BadCredentials(f"{where}: must be USER:PASSWORD on one line")
             encoded = base64.b64encode(login.encode()).decode()
             found["Authorization"] = f"Basic {encoded}"
         return found
@@ -92,5 +92,5 @@ def _read(path: str) -> str:
 
 def _checked(value: str, where: str) -> str:
     if not _VALUE.match(value):
-        raise BadCredentials(f"{where}: must hold printable ASCII in one line")
+        raise BadCredentials(f"{where}: must hold printable ASCII on one line")
     return value

@@ -99,7 +99,7 @@ class PushQueue:
             self.counts.dropped += dropped
             self._changed.notify_all()
         if dropped:
-            log.error("%s: %d samples were dropped, since the queue is full", self.name, dropped)
+            log.error("%s: %d samples were dropped, because the queue is full", self.name, dropped)
 
     def clear(self) -> None:
         """Drop what waits: another process pushes from now on. No further attempt is made."""
@@ -162,7 +162,7 @@ class PushQueue:
             refused, reason = self._send(request)
         except SendingFailed as error:
             self.counts.failures += 1
-            self._note(str(error), "was not reached and is tried again")
+            self._note(str(error), "did not accept a request, which is retried")
             pause = max(min(error.retry_after, _LONGEST_PAUSE), self._delays.after_failure())
             self._pause(pause, clears)
             return False
@@ -174,9 +174,9 @@ class PushQueue:
         self.counts.sent += request.samples - refused
         self.counts.refused += refused
         if refused:
-            self._note(reason, f"refused {refused} of {request.samples} samples")
+            self._note(reason, f"rejected {refused} of {request.samples} samples")
         elif self.last_error:
-            log.info("%s takes all samples again", self.name)
+            log.info("%s accepts all samples again", self.name)
             self.last_error = ""
         return True
 

@@ -119,7 +119,7 @@ class PushService:
                 problems.append(f"{target.name}: another process pushes to it")
             elif counts.refused or counts.dropped:
                 problems.append(
-                    f"{target.name}: {counts.refused} samples were refused, {counts.dropped} were "
+                    f"{target.name}: {counts.refused} samples were rejected, {counts.dropped} were "
                     f"not sent: {target.queue.last_error}"
                 )
         return problems
@@ -128,9 +128,9 @@ class PushService:
         """Log the first error of an outage."""
         if self.unreachable is None:
             if isinstance(error, StoreError):
-                log.warning("pushing waits for Redis: %s", error)
+                log.warning("pushing is waiting for Redis: %s", error)
             else:
-                log.error("BUG: the totals cannot be pushed; trying again", exc_info=error)
+                log.error("BUG: the totals cannot be pushed; retrying", exc_info=error)
         self.unreachable = one_line(error)
 
     def _step(self, client: Client) -> float:
@@ -143,7 +143,7 @@ class PushService:
             late = (now - self._due) % self.options.interval if self._due else 0.0
             self._due = now + self.options.interval - late
         if self.unreachable is not None:
-            log.warning("pushing goes on")
+            log.warning("pushing continues")
             self.unreachable = None
         self.passed_at = monotonic()
         return max(min(self._due - self.passed_at, self.options.lease / 3), 0.01)
@@ -155,7 +155,7 @@ class PushService:
             lease = run(client, take(key, target.sender.target.lease_name, self._holder, ttl_ms))
             has_lease = lease.holder == self._holder
             if target.has_lease and not has_lease:
-                log.warning("another process pushes to %s now", target.name)
+                log.warning("another process now pushes to %s", target.name)
                 target.queue.clear()
             elif has_lease and not target.has_lease:
                 log.info("pushing to %s", target.name)

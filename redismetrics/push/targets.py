@@ -60,7 +60,7 @@ def parse_targets(texts: Sequence[str], common: Credentials) -> list[TargetAddre
     targets = [_parse(text) for text in texts]
     if len({target.lease_name for target in targets}) < len(targets):
         raise InvalidSetting(
-            "--to must be given once for each target, got one twice; leave one out"
+            "--to must be given once for each target, got the same one twice; leave one out"
         )
     if not common:
         return targets

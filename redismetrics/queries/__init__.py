@@ -1,4 +1,4 @@
-"""Queries: plan a window, fetch its data, group and aggregate it.
+"""Queries: plan a window, fetch its data, group it and aggregate it.
 
 In: a `Query` (query.py) and the context it runs in. Out: an operation whose result is a value,
 rows, samples or a digest.

@@ -32,7 +32,7 @@ _COLUMNS = {
 
 
 def columns_of(aggregations: Sequence[str]) -> frozenset[str]:
-    """Return the columns of summaries that these aggregations read."""
+    """Return the columns of summaries that these aggregations need."""
     columns = {"count", *(column for name in aggregations for column in _COLUMNS.get(name, ()))}
     if any(percentile_rank(name) is not None for name in aggregations):
         columns |= {"low", "high"}
@@ -44,7 +44,7 @@ def group_series(
 ) -> tuple[Ints, list[GroupKey]]:
     """Return the group number of each series, shape (series,), and the key of each group.
 
-    The keys are sorted, a missing tag (None) first.
+    The keys are sorted, with a missing tag (None) first.
     """
     keys = [tuple(of_series.get(key) for key in group_by) for of_series in tags]
     groups = sorted(set(keys), key=lambda key: [(value is not None, value or "") for value in key])
@@ -59,7 +59,7 @@ def aggregate(
     groups: int,
     seconds: float,
 ) -> dict[str, list[Any]]:
-    """Return one list for each aggregation, with the value of each group.
+    """Return one list per aggregation, with the value of each group.
 
     *group_of* returns the group numbers for columns of series and time (ms). *seconds* is the
     length of a group's window, for `rate`.
@@ -94,7 +94,7 @@ def aggregate(
 
 
 def _column(aggregation: str, merged: Summaries) -> Floats:
-    """Return an aggregation of each group; what it is for a group without samples is undefined."""
+    """Return an aggregation of each group; its value for a group without samples is undefined."""
     count = np.maximum(merged.count, 1)
     if aggregation == "mean":
         return merged.total / count
@@ -115,7 +115,7 @@ def empty_result(aggregation: str) -> Any:
 def aggregate_groups(
     data: SeriesData | None, query: Query, context: QueryContext
 ) -> tuple[list[GroupKey], dict[str, list[Any]]]:
-    """Return the keys of the groups that hold samples, and a list of values for each aggregation.
+    """Return the keys of the groups with samples, and a list of values per aggregation.
 
     Raises:
         TooManyRows: If there are more groups than the context allows.
@@ -138,7 +138,7 @@ def aggregate_groups(
 
 
 def check_rows(count: int, context: QueryContext) -> None:
-    """Raise `TooManyRows` if the context allows fewer rows, before they are made."""
+    """Raise `TooManyRows` if the context allows fewer rows, before they are created."""
     if context.max_rows is not None and count > context.max_rows:
         raise TooManyRows(
             f"the result must have at most {context.max_rows} rows, got {count}; "
@@ -147,7 +147,7 @@ def check_rows(count: int, context: QueryContext) -> None:
 
 
 def group_text(group: GroupKey) -> str:
-    r"""Return the values of a group in order, joined by ``/``.
+    r"""Return the values of a group in order, joined with ``/``.
 
     Inside a value ``/`` is written ``\/`` and ``\`` is written ``\\``. A missing tag is written as
     nothing, an empty value as ``\0``.

@@ -26,7 +26,7 @@ _SYNONYMS = {
 
 
 def as_query_error(check: Callable[[Any], T], value: Any) -> T:
-    """Return ``check(value)``, with the errors of a recording call raised as `InvalidQuery`."""
+    """Return ``check(value)``, but raise errors of recording calls as `InvalidQuery`."""
     try:
         return check(value)
     except InvalidMetric as error:
@@ -34,12 +34,12 @@ def as_query_error(check: Callable[[Any], T], value: Any) -> T:
 
 
 def check_metric_name(name: object) -> str:
-    """Return *name* if it can be the name of a metric."""
+    """Return *name* if it is a valid metric name."""
     return as_query_error(check_name, name)
 
 
 def check_tag_key(key: object, what: str = "tag key") -> str:
-    """Return *key* if it can be the key of a tag."""
+    """Return *key* if it is a valid tag key."""
     return as_query_error(lambda value: check_name(value, what), key)
 
 
@@ -52,12 +52,12 @@ def check_tag_filter(tags: Tags | None) -> dict[str, str | None]:
 
 
 def check_group_by(group_by: str | Iterable[str]) -> tuple[str, ...]:
-    """Return the keys of tags to group by, each once."""
+    """Return the tag keys to group by, without duplicates."""
     return _check_each("group_by", group_by, lambda key: check_tag_key(key, "group_by"))
 
 
 def check_aggregations(aggregations: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Return the aggregations, each once."""
+    """Return the aggregations, without duplicates."""
     return _check_each("aggregations", aggregations, check_aggregation)
 
 
@@ -102,9 +102,9 @@ def check_count(name: str, value: object, least: int, most: int) -> int:
 
 
 def _check_each(what: str, given: object, check: Callable[[object], str]) -> tuple[str, ...]:
-    """Check one text or each of several; drop duplicates, keep the order."""
+    """Check one string or each of several; drop duplicates, keep the order."""
     if isinstance(given, str):
         return (check(given),)
     if not isinstance(given, Iterable):
-        raise InvalidQuery(f"{what} must be a text or several texts, got {shown(given, 80)}")
+        raise InvalidQuery(f"{what} must be a string or a list of strings, got {shown(given, 80)}")
     return tuple(dict.fromkeys(check(each) for each in given))

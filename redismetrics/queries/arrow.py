@@ -1,4 +1,4 @@
-"""Results as tables of Arrow, for notebooks: columns, made without a loop over samples."""
+"""Query results as Arrow tables, for notebooks: built by column, without a loop over samples."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -34,8 +34,8 @@ _SAMPLE_COLUMNS = ("timestamp", "value", "count", "approximate", "metadata")
 def arrow_table(context: QueryContext, query: Query) -> Operation[Any]:
     """Return the table of a query.
 
-    With an interval it is a time series, otherwise with aggregations a row for each group, and
-    without either the samples.
+    With an interval, it is a time series; with aggregations only, it has a row per group; with
+    neither, it holds the samples.
     """
     if query.interval is not None:
         return _time_series(context, query)
@@ -107,29 +107,29 @@ def _sample_table(
 
 
 def _tag_columns(data: SeriesData, series: Ints, keys: Sequence[str]) -> dict[str, Any]:
-    """Return a column for each of these tags, without *keys* for all; *series* has shape (n,)."""
+    """Return a column for each of these tags (all without *keys*); *series* has shape (n,)."""
     rows = pa.array(series)
     chosen = keys or sorted({key for tags in data.tags for key in tags})
     return {_name(key): _texts(tags.get(key) for tags in data.tags).take(rows) for key in chosen}
 
 
 def _name(key: str) -> str:
-    """Return the name of a tag's column beside those of samples. No tag's key has a bracket."""
+    """Return a column name for a tag that no sample column has. Tag keys have no brackets."""
     return f"tags[{key}]" if key in _SAMPLE_COLUMNS else key
 
 
 def _group_columns(groups: Sequence[GroupKey], keys: Sequence[str]) -> dict[str, Any]:
-    """Return a column for each key, with its value in each of *groups*."""
+    """Return a column per key, with its value in each of *groups*."""
     return {key: _texts(group[at] for group in groups) for at, key in enumerate(keys)}
 
 
 def _texts(values: Iterable[str | None]) -> Any:
-    """Return texts, of which each different one is stored once."""
+    """Return a dictionary-encoded column of text."""
     return pa.array(list(values), pa.string()).dictionary_encode().cast(_TAG)
 
 
 def _value_columns(values: dict[str, list[Any]]) -> dict[str, Any]:
-    """Return aggregations: counts as integers, all others as floats, without samples null."""
+    """Return columns of aggregations: counts as integers, others as floats or null."""
     return {
         name: pa.array(column, pa.int64())
         if name == "count"
@@ -139,7 +139,7 @@ def _value_columns(values: dict[str, list[Any]]) -> dict[str, Any]:
 
 
 def data_frame(table: Any) -> Any:
-    """Return a table of Arrow as a data frame of pandas.
+    """Return an Arrow table as a pandas data frame.
 
     Raises:
         MissingExtra: If pandas is not installed.

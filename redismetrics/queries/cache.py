@@ -1,9 +1,9 @@
 """Client-side cache of decoded rollup pages. Thread-safe, bounded in bytes.
 
-Every commit writes the names of the fields that it changed to the metric's `touched`, under the new
-version. A query reads what was touched since the version that the cache holds and forgets exactly
-that. If Redis no longer knows that version (too many commits since, a failover, a deletion), all
-pages of the metric are forgotten.
+Every commit adds the names of the fields that it changed to the metric's `touched`, under the new
+version. A query reads what was touched since the cached version, and drops exactly that. If Redis
+no longer knows that version (after too many commits, a failover or a deletion), all pages of the
+metric are dropped.
 """
 
 import threading
@@ -29,9 +29,9 @@ _MAX_TABLES = 2
 
 @dataclass(slots=True)
 class Page:
-    """The fields of one chunk in one partition, and tables that were assembled from them.
+    """The fields of one chunk in one partition, and the tables assembled from them.
 
-    The tables are kept by the slots whose rows they hold, the oldest first.
+    The tables are keyed by the slots that they hold, oldest first.
     """
 
     fields: dict[str, FieldData] = field(default_factory=dict)
@@ -39,14 +39,14 @@ class Page:
     tables: dict[tuple[int, ...], Table] = field(default_factory=dict)
 
     def drop_tables(self) -> int:
-        """Forget the assembled tables; return their size in bytes."""
+        """Drop the assembled tables; return their size in bytes."""
         size = sum(table.nbytes for table in self.tables.values())
         self.tables.clear()
         return size
 
 
 class Cache:
-    """Pages of many metrics, at most about *limit* bytes; the least recently used go first."""
+    """Pages of many metrics: an LRU cache of about *limit* bytes."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -56,7 +56,7 @@ class Cache:
         self._pages: OrderedDict[tuple[str, PageKey], Page] = OrderedDict()
 
     def version(self, name: str) -> bytes | None:
-        """Return the version that the pages of a metric are of."""
+        """Return the version of a metric's pages."""
         return self._versions.get(name)
 
     def advance(
@@ -66,10 +66,10 @@ class Cache:
         version: bytes,
         touched: list[tuple[PageKey, str | None]] | None,
     ) -> None:
-        """Bring the pages of a metric from the version *known* to *version*.
+        """Update the pages of a metric from the version *known* to *version*.
 
-        Forgets the fields in *touched*, or whole pages where the field is None; if *touched* is
-        None, all pages. Does nothing if another thread has changed the version since *known*.
+        Drops the fields in *touched*, or whole pages where the field is None; if *touched* is None,
+        all pages. Does nothing if another thread has changed the version since *known*.
         """
         with self._lock:
             if self._versions.get(name) != known:
@@ -95,7 +95,7 @@ class Cache:
             self._resize(page, -_size(page.fields.pop(field_name)))
 
     def fields(self, name: str, version: bytes | None, page_key: PageKey) -> dict[str, FieldData]:
-        """Return the cached fields of a page; none if the cache is at another version."""
+        """Return the cached fields of a page, or none if the cache is at another version."""
         with self._lock:
             page = self._page(name, version, page_key)
             return {} if page is None else dict(page.fields)
@@ -103,7 +103,7 @@ class Cache:
     def put_fields(
         self, name: str, version: bytes | None, page_key: PageKey, fields: dict[str, FieldData]
     ) -> None:
-        """Keep fields that were read at *version*, unless the cache is at another version."""
+        """Cache fields that were read at *version*, unless the cache is at another version."""
         with self._lock:
             if version is None or self._versions.get(name) != version:
                 return
@@ -122,7 +122,7 @@ class Cache:
     def table(
         self, name: str, version: bytes | None, page_key: PageKey, slots: list[int]
     ) -> Table | None:
-        """Return the rows of these slots of a page, if they were assembled before at *version*."""
+        """Return the rows of these slots of a page, if they have been assembled at *version*."""
         with self._lock:
             page = self._page(name, version, page_key)
             return None if page is None else page.tables.get(tuple(slots))
@@ -130,7 +130,7 @@ class Cache:
     def put_table(
         self, name: str, version: bytes | None, page_key: PageKey, slots: list[int], table: Table
     ) -> None:
-        """Keep the rows of these slots, assembled from fields that were read at *version*."""
+        """Cache the rows of these slots, assembled from fields that were read at *version*."""
         with self._lock:
             page = self._pages.get((name, page_key))
             if page is None or self._versions.get(name) != version:
@@ -143,7 +143,7 @@ class Cache:
             self._shrink()
 
     def _page(self, name: str, version: bytes | None, page_key: PageKey) -> Page | None:
-        """Return a page of *version* and mark it as used."""
+        """Return a page at *version*, and mark it as used."""
         page = self._pages.get((name, page_key))
         if page is None or self._versions.get(name) != version:
             return None

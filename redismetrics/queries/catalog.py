@@ -46,7 +46,7 @@ def series_tags(
 def list_metrics(context: QueryContext) -> Operation[list[Row]]:
     """Return all metrics by name.
 
-    Their keys are name, type, unit, help, series, last_seen (aware UTC) and options (a dict).
+    The keys are name, type, unit, help, series, last_seen (aware UTC) and options (a dict).
     """
     namespace = context.namespace
     definitions = yield from catalog.catalogue(namespace.name, (yield from namespace.shards()))
@@ -68,7 +68,7 @@ def list_metrics(context: QueryContext) -> Operation[list[Row]]:
 
 
 def series_count(context: QueryContext, name: str | None = None) -> Operation[int]:
-    """Return how many series a metric has, or all metrics have together."""
+    """Return the number of series of a metric, or of all metrics."""
     if name is not None:
         check_metric_name(name)
 
@@ -86,9 +86,9 @@ def series_count(context: QueryContext, name: str | None = None) -> Operation[in
 
 
 def cardinality(context: QueryContext, limit: int) -> Operation[list[Row]]:
-    """Return the metrics with the most series, and how many values each of their tags has.
+    """Return the metrics with the most series, and the number of values of each of their tags.
 
-    At most *limit* metrics, the one with the most series first; likewise the tags of each.
+    Returns at most *limit* metrics, and as many tags of each, largest first.
     """
     check_limit(limit, 1)
 
@@ -122,7 +122,7 @@ def cardinality(context: QueryContext, limit: int) -> Operation[list[Row]]:
 
 
 def _values_by_tag(series: Iterable[dict[str, str]]) -> dict[str, int]:
-    """Return how many values each tag has, the tag with the most values first."""
+    """Return the number of values of each tag, largest first."""
     values: dict[str, set[str]] = {}
     for tags in series:
         for key, value in tags.items():

@@ -1,6 +1,6 @@
-"""Time series and rollups as columns: a list of values for each group, the largest groups only.
+"""Time series and rollups as columns: a list of values per group, only for the largest groups.
 
-What charts need: a fraction of the size of rows, and of many groups those that matter.
+This suits charts: it takes a fraction of the size of rows, and keeps the groups that matter.
 """
 
 import math
@@ -30,9 +30,9 @@ class Largest:
     """Which groups to return.
 
     Attributes:
-        order: The aggregation over the whole window by which groups are sorted, the largest first;
-            None: sorted by their tags.
-        top: The most groups; None: all.
+        order: Sort groups by this aggregation over the whole window, largest first; None sorts by
+            tags.
+        top: Maximum number of groups; None means all.
     """
 
     order: str | None = None
@@ -45,8 +45,8 @@ def time_series_columns(
     """Return a time series as `times`, `interval`, `groups` and `left_off`.
 
     `times` are the starts of all intervals of the window, in Unix seconds, and `interval` is their
-    length. Each group has `tags` and `values`: for each aggregation a list with the value of each
-    interval, None where nothing was recorded (with *fill* 0 for count, sum and rate). `left_off` is
+    length. Each group has `tags` and `values`: for each aggregation, a list with the value of each
+    interval, None if nothing was recorded (with *fill*, 0 for count, sum and rate). `left_off` is
     the number of groups beyond *top*. Values have six significant digits.
 
     Raises:
@@ -90,7 +90,7 @@ def rollup_columns(
 ) -> Operation[dict[str, Any]]:
     """Return aggregations of the groups of a window, as `groups` and `left_off`.
 
-    Each group has `tags` and `values`, with one value for each aggregation.
+    Each group has `tags` and `values`, with one value per aggregation.
     """
     data, _ = yield from fetch(context, query, points=_needs_points(largest))
     if data is None or not len(data):
@@ -114,13 +114,13 @@ def rollup_columns(
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """The keys of the groups to return, in order, and how many others there are."""
+    """The keys of the groups to return, in order, and the number of other groups."""
 
     groups: list[GroupKey]
     left_off: int
 
     def place_of_series(self, data: SeriesData, query: Query) -> Ints:
-        """Return the place of each series' group; the others share one behind the last."""
+        """Return the position of each series' group; other series share one after the last."""
         places = {group: place for place, group in enumerate(self.groups)}
         keys = (tuple(map(tags.get, query.group_by)) for tags in data.tags)
         return np.array([places.get(key, len(places)) for key in keys], dtype=np.int64)
@@ -174,7 +174,7 @@ def _columns_of_groups(
 
 
 def _rounded(column: list[Any], counts: list[int], *, is_filled: bool) -> list[Any]:
-    """Return values with six significant digits, which is what a chart can show."""
+    """Return values with six significant digits, as many as a chart can show."""
     return [
         None if value is None or not (is_filled or count) else _six_digits(value)
         for value, count in zip(column, counts, strict=True)

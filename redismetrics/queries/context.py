@@ -10,9 +10,9 @@ from .older import Older
 
 @dataclass(frozen=True, slots=True)
 class QueryContext:
-    """A namespace, the cache of its decoded pages, and the most rows of a result (None: any).
+    """A namespace, the cache of its decoded pages, and the maximum number of rows (None: any).
 
-    Windows that begin before what Redis holds go on in *older*.
+    *older* serves the part of a window that Redis no longer holds.
     """
 
     namespace: Namespace

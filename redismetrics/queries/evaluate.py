@@ -24,11 +24,12 @@ from .samples import list_samples
 def evaluate(context: QueryContext, query: Query) -> Operation[Any]:
     """Return the aggregation, rows by group, or without an aggregation the samples.
 
-    The result is a number or None; with *group_by* a list of dicts of the tags and the aggregation.
-    Samples are a list of `Sample`, or, grouped, a list of dicts of the tags and ``samples``.
+    The result is a number or None; with *group_by*, a list of dicts of the tags and the
+    aggregation. Samples are a list of `Sample`, or, if grouped, a list of dicts of the tags and
+    ``samples``.
     """
     if len(query.aggregations) > 1:
-        raise InvalidQuery("a query must have at most one aggregation; a rollup takes several")
+        raise InvalidQuery("a query must have at most one aggregation; use rollup() for several")
     return _list_samples(context, query) if not query.aggregations else _aggregate(context, query)
 
 
@@ -62,7 +63,7 @@ def _samples_by_group(samples: list[Sample], group_by: Sequence[str]) -> list[Ro
 
 
 def rollup(context: QueryContext, query: Query) -> Operation[dict[Any, Row]]:
-    """Return the aggregations by group; the key is a text (see `group_text`) or a tuple."""
+    """Return the aggregations by group; the key is a str (see `group_text`) or a tuple."""
     keys = check_keys(query.keys)
 
     def read() -> Operation[dict[Any, Row]]:

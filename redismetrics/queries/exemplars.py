@@ -16,7 +16,7 @@ from .context import QueryContext
 
 
 def exemplars(context: QueryContext, name: str, tags: Tags | None) -> Operation[list[Exemplar]]:
-    """Return the newest exemplar of each series and bucket, the newest first."""
+    """Return the newest exemplar of each series and bucket, newest first."""
     check_metric_name(name)
     selected = check_tag_filter(tags)
 

@@ -1,12 +1,12 @@
 """Fetch the data of a query from Redis: two round trips, then columns.
 
-The first trip reads a snapshot of the metric: its version, up to where the log is sealed, which
-slots are due, its series. The second reads the slots of the plan and the log after what is sealed,
-and the version before and after them. Unless both versions are that of the snapshot, both trips
-are repeated. Decoded pages that have not changed since come from the cache.
+The first trip reads a snapshot of the metric: its version, how far the log is sealed, which slots
+are due, and its series. The second reads the slots of the plan and the unsealed part of the log,
+and the version before and after them. Unless both versions equal that of the snapshot, both trips
+are repeated. Decoded pages that have not changed come from the cache.
 
-If the context has an archive, a window that begins before what Redis holds goes on there; it is
-read between the two trips, see older.py.
+If the context has an archive, the part of a window that Redis no longer holds is read from it,
+between the two trips; see older.py.
 """
 
 from collections.abc import Callable, Mapping
@@ -63,10 +63,11 @@ def fetch(
 ) -> Operation[tuple[SeriesData | None, Edges]]:
     """Return the data of a query's series and window, and the window by the server's clock.
 
-    The data is None for an unknown metric. If the query has an interval, no row is coarser than it.
-    With *exact*, samples are returned as recorded as long as they are stored that way; likewise
-    those of a metric that keeps its samples, for percentiles or if *points* are asked for. Of an
-    archive's summaries, only *columns* are read. With *where*, only series whose tags it accepts.
+    The data is None for an unknown metric. If the query has an interval, no row is coarser than
+    that. With *exact*, samples are returned as recorded as long as they are stored that way; so are
+    those of a metric that keeps its samples, for percentiles or if *points* are requested. Only
+    *columns* of an archive's summaries are read. With *where*, only series whose tags it accepts
+    are read.
 
     Raises:
         OutsideRetention: If the interval is finer than what the window still holds.
@@ -80,20 +81,20 @@ def fetch(
 
 
 class Reading(Protocol):
-    """What `read_window` reads of a metric."""
+    """What `read_window` should read of a metric."""
 
     def window(
         self, retention: RetentionPolicy, now_ms: int, *, is_archived: bool
     ) -> tuple[Edges, int]:
-        """Return the window, and where it begins within the retention, in ms."""
+        """Return the window, and its start within the retention, in ms."""
         ...
 
     def wanted(self, retention: RetentionPolicy, now_ms: int) -> Wanted:
-        """Return what is wanted from an archive, for what Redis does not hold any more."""
+        """Return what to read from an archive, for the part that Redis no longer holds."""
         ...
 
     def select(self, snapshot: Snapshot) -> tuple[list[Any], Ints]:
-        """Return what describes each selected series, and the positions of ids among them.
+        """Return a description of each selected series, and the positions of ids among them.
 
         The positions have shape (largest id + 2,) and are -1 for series that are not selected.
         """
@@ -102,29 +103,29 @@ class Reading(Protocol):
     def plan(
         self, sealed: tuple[int, int], retention: RetentionPolicy, due: Due, now_ms: int
     ) -> Plan:
-        """Return the plan of a chunk with these *due* slots, for the window *sealed*."""
+        """Return the plan for a chunk with these *due* slots, for the window *sealed*."""
         ...
 
     def more(self, context: QueryContext, shard: int, snapshot: Snapshot) -> list[Command]:
-        """Return commands to send with the second round trip."""
+        """Return extra commands for the second round trip."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class WindowRead:
-    """What was read of one metric.
+    """The data read of one metric.
 
     Attributes:
         edges: The window, by the server's clock.
-        snapshot: The state of the metric; None if it is unknown, and the rest is empty.
-        series: What describes each selected series.
-        positions: Position in *series* of each id.
+        snapshot: The state of the metric; None if it is unknown, and then the rest is empty.
+        series: A description of each selected series.
+        positions: The position of each id in *series*.
         sealed: The part of the window that can hold sealed data.
         reads: Pages of rollups.
         raw_reads: Pages of exact samples.
-        log: Blocks that are not sealed.
-        more: Replies to the commands of `Reading.more`.
-        older: Rows of an archive, with the length of the slots in ms; their series are positions.
+        log: Unsealed blocks.
+        more: Replies to the commands from `Reading.more`.
+        older: Rows from an archive, with the length of the slots in ms; their series are positions.
     """
 
     edges: Edges
@@ -140,7 +141,7 @@ class WindowRead:
 
 
 def read_window(context: QueryContext, name: str, reading: Reading) -> Operation[WindowRead]:
-    """Read a window of one metric in two round trips, as one state of it."""
+    """Read a window of one metric in two round trips, as a consistent state."""
     config = yield from context.namespace.config()
     shard = keys.shard_of(name, config.shards)
     asked, older = None, None
@@ -193,7 +194,7 @@ def read_window(context: QueryContext, name: str, reading: Reading) -> Operation
 def _question(
     context: QueryContext, name: str, snapshot: Snapshot | None, edges: Edges, wanted: Wanted
 ) -> OlderQuestion | None:
-    """Return the question to the archive; None if Redis holds the whole window."""
+    """Return the query to the archive; None if Redis holds the whole window."""
     if not any(edges.since_ms < share.until_ms for share in wanted.shares):
         return None
     known = {} if snapshot is None else snapshot.series
@@ -205,7 +206,7 @@ def _question(
 
 
 def _join(found: WindowRead, older: OlderData | None, reading: Reading) -> WindowRead:
-    """Add what an archive holds to what was read."""
+    """Add the data from an archive to the data read."""
     if older is None or not older.tables:
         return found
     if found.snapshot is None:
@@ -223,7 +224,7 @@ def _join(found: WindowRead, older: OlderData | None, reading: Reading) -> Windo
 
 @dataclass(slots=True)
 class _QueryReading:
-    """The `Reading` of a query: with exact samples, or with those of a metric that keeps them."""
+    """The `Reading` of a query: with exact samples if requested or if the metric keeps them."""
 
     query: Query
     exact: bool
@@ -270,7 +271,7 @@ def _select_series(
     tags: Mapping[str, str | None],
     where: Callable[[Mapping[str, str]], bool] | None,
 ) -> tuple[list[dict[str, str]], Ints]:
-    """Return the tags of the series that are selected, and the positions of ids among them.
+    """Return the tags of the selected series, and the positions of ids among them.
 
     The positions have shape (largest id + 2,) and are -1 for series that are not selected.
     """
@@ -293,7 +294,7 @@ def _plans(
     now_ms: int,
     reading: Reading,
 ) -> dict[int, Plan]:
-    """Return the plan of each chunk with selected series; chunks with equal due slots share one."""
+    """Return the plan of each chunk with selected series, shared if the due slots are equal."""
     chunk_series = keys.CHUNK[snapshot.definition.type]
     chunks = {number // chunk_series for number in np.flatnonzero(positions >= 0).tolist()}
     by_due: dict[Due, Plan] = {}
@@ -307,7 +308,7 @@ def _plans(
 
 
 def _series_data(found: WindowRead) -> SeriesData:
-    """Join what was read: whole slots, minutes at the window's edges, and blocks of the log."""
+    """Combine the data: whole slots, minutes at the window's edges, and blocks of the log."""
     tables, samples = columns(found)
     parts = [Rows(table.series, table.slot, table.summaries) for table, _ in tables]
     for part in _joined(samples):
@@ -327,9 +328,9 @@ def _series_data(found: WindowRead) -> SeriesData:
 
 
 def columns(found: WindowRead) -> tuple[list[tuple[Table, int]], list[Samples]]:
-    """Return the tables that were read, each with the length of its slots in ms, and the samples.
+    """Return the tables, each with the length of its slots in ms, and the samples.
 
-    They count every value once. Series are numbered by their positions.
+    Together they count every value once. Series are numbered by their positions.
     """
     positions, selected = found.positions, len(found.series)
     tables = [(table, width) for table, width in found.older if len(table)]
@@ -365,12 +366,12 @@ def columns(found: WindowRead) -> tuple[list[tuple[Table, int]], list[Samples]]:
 
 
 def _joined(parts: list[Samples]) -> list[Samples]:
-    """Join *parts*, unless some are compressed: those need the summaries beside them."""
+    """Join *parts*, unless some are compressed, because those need their own summaries."""
     return parts if any(len(part.summed) for part in parts) or len(parts) < 2 else [concat(parts)]
 
 
 def _select_rows(table: Table, positions: Ints, selected: int) -> Table:
-    """Return the rows of the *selected* (how many) series, with positions in place of ids."""
+    """Return the rows of the *selected* (a number) series, with positions instead of ids."""
     is_all = selected == len(positions) - 1 and bool(
         (positions[:-1] == np.arange(selected)).all() and (table.series < selected).all()
     )
@@ -387,10 +388,10 @@ def _select_rows(table: Table, positions: Ints, selected: int) -> Table:
 def _replace_partial_minutes(
     table: Table, parts: list[Samples], sealed: tuple[int, int]
 ) -> tuple[Table, Samples]:
-    """Replace rows of minutes that an edge of the window cuts by the exact samples inside it.
+    """Replace rows of minutes cut by an edge of the window by the exact samples inside the window.
 
-    A row is replaced if all samples of its series and minute are in *parts*; otherwise it stays if
-    the window holds its start.
+    A row is replaced if all samples of its series and minute are in *parts*; otherwise it is kept
+    if its start is in the window.
     """
     since, until = sealed
     samples = concat(parts) if parts else no_samples()
@@ -411,7 +412,7 @@ def _replace_partial_minutes(
 
 
 def _unsealed_samples(data: bytes, positions: Ints, edges: Edges) -> Samples:
-    """Return the samples of a block of the log that are in the window, of selected series."""
+    """Return the samples in a block of the log that are in the window and of selected series."""
     block = block_codec.unpack(data)
     samples = block.samples.of_series(positions[np.minimum(block.ids, len(positions) - 1)])
     since, until = edges.since_ms, edges.until_ms

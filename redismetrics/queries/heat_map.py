@@ -1,4 +1,4 @@
-"""Heat maps: how the values of a metric are spread over buckets, interval by interval."""
+"""Heat maps: how the values of a metric are distributed over buckets, by interval."""
 
 import math
 from typing import Any
@@ -32,12 +32,12 @@ _DIGITS = ".6g"
 def heat_map(
     context: QueryContext, query: Query, buckets: int = DEFAULT_BUCKETS
 ) -> Operation[dict[str, Any]]:
-    """Return the number of samples by interval and bucket of values.
+    """Return the number of samples by interval and value bucket.
 
     The result has `times` (the start of each interval of the window), `interval` (seconds), `edges`
-    (those of the buckets, ascending, the same for all intervals; none without samples) and `counts`
-    (a list for each interval, with the number of samples of each bucket). A bucket contains its
-    lower edge, and the last one its upper edge too. There are at most *buckets*.
+    (of the buckets, ascending, the same for all intervals; empty without samples) and `counts` (a
+    list per interval, with the number of samples in each bucket). A bucket includes its lower edge;
+    the last one also includes its upper edge. There are at most *buckets* buckets.
 
     Raises:
         InvalidQuery: If *buckets* is out of range.
@@ -76,7 +76,7 @@ def _check_cells(cells: int, context: QueryContext) -> None:
 
 
 def _count(data: SeriesData, span: range, width: int, buckets: int) -> tuple[Floats, Ints]:
-    """Return the edges of the buckets, and the samples of each, shape (intervals, buckets)."""
+    """Return the edges of the buckets, and their counts, shape (intervals, buckets)."""
 
     def interval_of(_: Ints, time: Ints) -> Ints:
         return np.clip(time // width - span.start, 0, len(span) - 1)
@@ -103,11 +103,11 @@ def _least_positive(points: list[SortedPoints], high: float) -> float:
 
 
 def bucket_edges(low: float, high: float, least_positive: float, buckets: int) -> Floats:
-    """Return the edges of at most *buckets* buckets that hold all values from *low* to *high*.
+    """Return the edges of at most *buckets* buckets that cover all values from *low* to *high*.
 
-    They grow by a constant factor, so that each has the same relative error; zeros get a bucket of
-    their own. With values below zero all have the same width. The edges are powers or multiples of
-    round numbers, so that they stay when the values change a little.
+    They grow by a constant factor, so that each has the same relative error; zeros get a separate
+    bucket. If there are negative values, all buckets have the same width. The edges are powers or
+    multiples of round numbers, so that they are stable under small changes of the values.
     """
     if low < 0:
         edges = _even_edges(low, high, buckets)

@@ -1,4 +1,4 @@
-"""Turn results into values that JSON can hold."""
+"""Convert results to values that JSON can represent."""
 
 import math
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ from redismetrics.model.windows import Window
 
 
 def to_json_ready(value: Any) -> Any:
-    """Return *value* with everything that JSON has no type for replaced.
+    """Return *value* with all types that JSON lacks replaced.
 
-    Datetimes become ISO text, samples, gaps, summaries and exemplars dicts, tuples lists, keys
-    text, and numbers that are not finite (a sum too large for a float) None.
+    Datetimes become ISO text; samples, gaps, summaries and exemplars become dicts; tuples become
+    lists; keys become text; and non-finite numbers (a sum too large for a float) become None.
     """
     if isinstance(value, Sample | Gap | Summary | Exemplar):
         value = value.to_dict()

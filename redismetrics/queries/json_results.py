@@ -1,4 +1,4 @@
-"""JSON-ready results: those of the clients' `get_...` methods and of the HTTP endpoints.
+"""JSON-ready results, for the clients' `get_...` methods and the HTTP endpoints.
 
 Each is a dict of the result, the arguments of the query, and a timestamp.
 """
@@ -141,7 +141,7 @@ def get_tags(
 def get_stats(
     context: QueryContext, process_stats: Callable[[], dict[str, Any]]
 ) -> Operation[dict[str, Any]]:
-    """Return `store_stats` and the statistics of this process, which *process_stats* returns."""
+    """Return `store_stats` and the statistics of this process, from *process_stats*."""
     storage = yield from store_stats(context)
     recorder = process_stats()
     recorder = {"metrics_recorded": recorder["recorded"], **recorder}

@@ -1,4 +1,4 @@
-"""The current state of all series, as the Prometheus page shows them."""
+"""The current state of all series, as shown on the Prometheus page."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,8 +19,8 @@ def live(
 ) -> Operation[list[Family]]:
     """Return all metrics, or one, with the state of their series, in the order first recorded.
 
-    Series not recorded for *idle_ms* are left out. A metric without other series has none, so that
-    the names on a page made of the result don't change.
+    Series not recorded for *idle_ms* are left out. A metric with only such series is returned
+    without series, so that the names on the resulting page don't change.
     """
     if name is not None:
         check_metric_name(name)

@@ -1,4 +1,4 @@
-"""Note, list and delete marks: arguments are checked at the call."""
+"""Record, list and delete marks. Arguments are checked at the call."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ from .context import QueryContext
 
 
 def mark(context: QueryContext, text: str, tags: Tags | None, timestamp: Any) -> Operation[Mark]:
-    """Note a mark."""
+    """Record a mark."""
     checked, of_tags = check_mark(text, tags)
     at_ms = None if timestamp is None else to_ms(timestamp)
     return stored.add_mark(context.namespace, checked, of_tags, at_ms)
 
 
 def marks(context: QueryContext, window: Window, limit: int, now_ms: int) -> Operation[list[Mark]]:
-    """Return the newest marks of a window, the newest first."""
+    """Return the newest marks in a window, newest first."""
     since_ms, until_ms = window_ms(window, now_ms)
     return stored.list_marks(
         context.namespace.name,

@@ -1,4 +1,4 @@
-"""Find what a newer version of redismetrics has stored, and this one skips."""
+"""Find data that a newer version of redismetrics has stored and this version skips."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,13 @@ from redismetrics.store.unreadable import Skipped
 
 @dataclass(frozen=True, slots=True)
 class NewerVersions:
-    """Names of metrics with something that only a newer version reads.
+    """Names of metrics with data that only a newer version can read.
 
     Attributes:
-        types: Those of an unknown type, which this version leaves out of all results.
-        options: Those whose definition has unknown options, which this version does not follow.
-        changes: Those whose totals wait for a newer worker: their oldest change is unknown.
+        types: Metrics of an unknown type, which this version leaves out of all results.
+        options: Metrics whose definition has unknown options, which this version ignores.
+        changes: Metrics whose totals wait for a newer worker, because their oldest change is
+            unknown.
     """
 
     types: list[str]
@@ -29,7 +30,7 @@ class NewerVersions:
 
 
 def find_newer(namespace: str, shards: int) -> Operation[NewerVersions]:
-    """Return what only a newer version reads. Needs only the right to read.
+    """Return what only a newer version can read. Needs only read permission.
 
     Raises:
         FormatMismatch: If a definition, a state or a change is corrupt.
@@ -47,7 +48,7 @@ def find_newer(namespace: str, shards: int) -> Operation[NewerVersions]:
 
 
 def _oldest_changes(namespace: str, shards: int, names: list[str]) -> Operation[dict[str, bytes]]:
-    """Return the oldest change of each metric whose totals wait to be folded."""
+    """Return the oldest change of each metric with totals that are waiting to be folded."""
     by_shard: dict[int, list[str]] = {}
     for name in names:
         by_shard.setdefault(keys.shard_of(name, shards), []).append(name)

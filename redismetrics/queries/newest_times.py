@@ -1,7 +1,7 @@
-"""Bounds of the newest sample of many metrics, from which a query reads only a few.
+"""Bounds of the newest samples of many metrics, so that a query has to read only a few metrics.
 
-A sample is in a block of the log that is not sealed, or in a sealed minute. A block's head bounds
-its times, and a minute's field is named by its start. Where that is not enough, only the column of
+A sample is in an unsealed block of the log, or in a sealed minute. A block's header bounds its
+times, and a minute's field is named by its start. Where that is not enough, only the column of
 times is decoded.
 """
 
@@ -25,10 +25,10 @@ def newest_times(
     progress: Mapping[str, LogProgress],
     since_ms: int,
 ) -> Operation[dict[str, int]]:
-    """Return a time in ms that no sample of a metric exceeds, of those that it may have since then.
+    """Return an upper bound in ms of the newest sample of each metric.
 
-    Metrics that are left out have no sample of *since_ms* or later, which must be within the
-    retention of exact samples.
+    Metrics without samples since *since_ms* are left out. This time must be within the retention of
+    exact samples.
     """
     hour_ms = slot_of(since_ms, HOUR)
     unknown = LogProgress(1, 0)
@@ -63,7 +63,7 @@ def _commands(
 def _read_times(
     progress: Mapping[str, LogProgress], replies: Iterable[Any], since_ms: int, hour_ms: int
 ) -> tuple[dict[str, int], dict[str, "_Minutes"]]:
-    """Return the times of metrics, from *since_ms* on, and which minutes tell those of others."""
+    """Return the times of metrics from *since_ms* on, and the minutes that bound the others."""
     replies = iter(replies)
     found: dict[str, int] = {}
     minutes_by_name: dict[str, _Minutes] = {}
@@ -85,7 +85,7 @@ def _read_times(
 
 
 class _Minutes(NamedTuple):
-    """Fields of a partition of minutes, and the start in ms of the last of their minutes.
+    """Fields of a partition of minutes, and the start in ms of the last minute among them.
 
     The start is -1 if one of the fields holds all minutes of its hour.
     """
@@ -95,7 +95,7 @@ class _Minutes(NamedTuple):
 
 
 def _latest_of_log(log: list[bytes]) -> int:
-    """Return a time in ms that no sample of these blocks exceeds; -1 if there are none."""
+    """Return an upper bound in ms of the samples in these blocks; -1 if there are none."""
     latest = -1
     # From the end: a block is rarely looked into if the samples of a later one are newer than it.
     for data in reversed(log):
@@ -105,7 +105,7 @@ def _latest_of_log(log: list[bytes]) -> int:
 
 
 def _minutes_since(fields: list[bytes], since_ms: int) -> _Minutes:
-    """Return those of the fields of a partition that may have samples since then."""
+    """Return the fields of a partition that may have samples since then."""
     minute_s = slot_of(since_ms, MINUTE) // SECOND
     kept, last_s, has_segment = [], 0, False
     for field in fields:
@@ -123,7 +123,7 @@ def _minutes_since(fields: list[bytes], since_ms: int) -> _Minutes:
 def _sealed_times(
     namespace: str, shards: int, minutes_by_name: Mapping[str, _Minutes], since_ms: int
 ) -> Operation[dict[str, int]]:
-    """Return a time in ms that no sample of these fields of minutes exceeds."""
+    """Return an upper bound in ms of the samples in these fields of minutes."""
     hour_ms, minute_ms = slot_of(since_ms, HOUR), slot_of(since_ms, MINUTE)
     found: dict[str, int] = {}
     commands: list[Command] = []

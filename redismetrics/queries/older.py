@@ -1,8 +1,8 @@
-"""The seam to an archive: what a window holds that begins before what Redis holds.
+"""The interface to an archive, for the part of a window that Redis no longer holds.
 
-Redis answers from a boundary on, which is the start of the oldest partition within the retention
-of the level that a query needs; an archive answers what is before it. So no slot counts twice, and
-where Redis has a slot, it is Redis' slot that counts.
+Redis serves everything from a boundary on, which is the start of the oldest partition within the
+retention of the level that a query needs; an archive serves what is before it. So no slot counts
+twice, and a slot in Redis always takes precedence.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +21,10 @@ Cuts = Callable[[int, int, int], Sequence[int]]
 
 
 class Share(NamedTuple):
-    """What an archive may answer of a window.
+    """The part of a window that an archive may serve.
 
-    *widths* are those of the slots that it may use, in ms, coarsest first. At *until_ms* begins
-    what Redis holds.
+    *widths* are the allowed lengths of slots in ms, coarsest first. Redis holds the data from
+    *until_ms* on.
     """
 
     widths: tuple[int, ...]
@@ -33,17 +33,17 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What of a window is wanted from an archive.
+    """What to read of a window from an archive.
 
     Attributes:
-        shares: The first one counts of which the archive has all slots, else the last one.
-        is_strict: If the archive has not all slots of any share, but wider ones, that is an error;
-            not for an open window.
-        tags: Only series with these tags; None: the tag must be missing.
-        cuts: Slots that are not read as a whole. None: those that the window cuts.
-        with_points: Read the points of digests.
-        is_known_only: Leave out series that Redis does not know.
-        columns: The columns of summaries that are used.
+        shares: The first share of which the archive has all slots is used, otherwise the last one.
+        is_strict: Whether it is an error if the archive lacks slots of every share but has wider
+            ones; False for an open window.
+        tags: Only series with these tags; None means that the tag must be missing.
+        cuts: Slots that must not be read as a whole; None means those cut by the window.
+        with_points: Whether to read the points of digests.
+        is_known_only: Whether to leave out series that Redis does not know.
+        columns: The columns of summaries to read.
     """
 
     shares: tuple[Share, ...]
@@ -57,17 +57,17 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class OlderQuestion:
-    """A question to an archive.
+    """A query to an archive.
 
     Attributes:
         namespace: The namespace of the metric.
         name: The metric.
         type: Its type; None if Redis does not know the metric.
         series: The tags of each series that Redis knows, by id.
-        oldest_ms: The oldest hour that Redis ever had of it; None if not known.
+        oldest_ms: The oldest hour of the metric that Redis ever had; None if unknown.
         since_ms: Start of the window.
         until_ms: End of the window, exclusive.
-        wanted: What of it is wanted.
+        wanted: What to read of the window.
     """
 
     namespace: str
@@ -82,12 +82,12 @@ class OlderQuestion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OlderData:
-    """What an archive holds.
+    """The data from an archive.
 
     Attributes:
         type: The type of the metric; None if the archive does not know it either.
-        until_ms: From here on, Redis answers.
-        series: The tags of series that Redis does not know, by ids that it does not use.
+        until_ms: From here on, Redis serves the window.
+        series: The tags of series that Redis does not know, by otherwise unused ids.
         tables: Rows of slots, with the length of the slots in ms. Their series are ids.
     """
 
@@ -98,24 +98,24 @@ class OlderData:
 
 
 class Older(Protocol):
-    """An archive, as queries see it."""
+    """The interface of an archive to queries."""
 
     def read(self, question: OlderQuestion) -> OlderData:
-        """Return what the archive holds. Blocks.
+        """Return the data from the archive. Blocks.
 
         Raises:
             ArchiveUnavailable: If the archive does not answer.
-            OutsideRetention: If it has only wider slots than a strict question allows.
-            TooManyRows: If it holds more than may be read at once.
+            OutsideRetention: If it has only wider slots than a strict query allows.
+            TooManyRows: If it has more data than may be read at once.
         """
         ...
 
     def close(self) -> None:
-        """Close connections. The next question opens them again."""
+        """Close the connections. The next query reopens them."""
         ...
 
 
 def ask_older(older: Older, question: OlderQuestion) -> Operation[OlderData]:
-    """Return the answer to a question to an archive."""
+    """Return the archive's answer to a query."""
     (found,) = yield [BlockingCall(partial(older.read, question))]
     return found  # type: ignore[no-any-return]

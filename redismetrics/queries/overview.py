@@ -1,6 +1,6 @@
-"""An overview of many metrics: what each did in a window, and its trend by intervals.
+"""An overview of many metrics: a summary of each over a window, and its trend by interval.
 
-Many metrics are read in the same round trips, which costs much less than a query for each.
+Many metrics are read in the same round trips, which is much cheaper than one query per metric.
 """
 
 from collections.abc import Mapping
@@ -40,19 +40,20 @@ _WILDCARDS = frozenset("*?[")
 
 @dataclass(frozen=True, slots=True)
 class OverviewQuery:
-    """What an overview shows.
+    """The contents of an overview.
 
     Attributes:
         since_ms: Start of the window.
         until_ms: End of the window, exclusive.
-        now_ms: The time now: no interval of a trend ends later.
-        interval_ms: The interval of the trends; None: one that suits the window.
-        names: Only metrics whose name matches one of these patterns; none: all.
-        after: Only metrics after this name, which is how a long list is read in parts.
-        types: Only metrics of these types; none: all.
+        now_ms: The current time: no interval of a trend ends later.
+        interval_ms: The interval of the trends; None chooses one that suits the window.
+        names: Only metrics whose name matches one of these patterns; empty means all.
+        after: Only metrics after this name, for paging through a long list.
+        types: Only metrics of these types; empty means all.
         tags: Only series with these tags, as for `Query`.
-        limit: The most metrics.
-        max_series: Series that are read; of the metrics beyond it only names are returned.
+        limit: Maximum number of metrics.
+        max_series: Maximum number of series to read; for metrics beyond it, only names are
+            returned.
     """
 
     since_ms: int
@@ -67,7 +68,7 @@ class OverviewQuery:
     after: str = ""
 
     def choose(self, metrics: list[Row]) -> list[Row]:
-        """Return those of `list_metrics` that have one of the names and types."""
+        """Return the metrics from `list_metrics` that have one of the names and types."""
         names = {name for name in self.names if not _WILDCARDS.intersection(name)}
         patterns = [name for name in self.names if name not in names]
         return [
@@ -85,7 +86,7 @@ class OverviewQuery:
 
 @dataclass(frozen=True, slots=True)
 class _Trend:
-    """The whole intervals of a window: *count* of *width* ms, from the one of number *first*."""
+    """The whole intervals of a window: *count* intervals of *width* ms, from number *first* on."""
 
     width: int
     first: int
@@ -97,17 +98,17 @@ class _Trend:
         return [(self.first + at) * self.width // SECOND for at in range(self.count)]
 
     def cells(self, time: Ints) -> Ints:
-        """Return the interval of each time in ms; those outside share one behind the last."""
+        """Return the interval of each time in ms; times outside share one after the last."""
         cells: Ints = time // self.width - self.first
         return np.where((cells >= 0) & (cells < self.count), cells, self.count)
 
 
 def overview(context: QueryContext, query: OverviewQuery) -> Operation[dict[str, Any]]:
-    """Return what each metric did in the window, and its trend.
+    """Return a summary of each metric over the window, with its trend.
 
     The result has `times` (Unix seconds) and `interval` (seconds) of the trends, `samples` (per
-    second, of all metrics, by interval), `metrics`, by name, and `left_off`, the number of metrics
-    beyond the limit. Each metric has, beside what `list_metrics` tells:
+    second, over all metrics, by interval), `metrics`, sorted by name, and `left_off`, the number of
+    metrics beyond the limit. Each metric has, in addition to the fields of `list_metrics`:
 
         rate, last, p95     over the window; p95 only of a histogram or summary
         value, previous     its main figure (rate of a counter, p95 of a histogram or summary,
@@ -115,7 +116,7 @@ def overview(context: QueryContext, query: OverviewQuery) -> Operation[dict[str,
         trend               rate, p95 or last by interval; None where nothing was recorded
         low                 the median by interval of a histogram or summary
 
-    Metrics none of whose series has the tags are left out.
+    Metrics without any series with the tags are left out.
     """
     config = yield from context.namespace.config()
     trend = _trend(query, config.retention)
@@ -157,7 +158,7 @@ def overview(context: QueryContext, query: OverviewQuery) -> Operation[dict[str,
 
 
 def _trend(query: OverviewQuery, retention: RetentionPolicy) -> _Trend:
-    """Return the intervals of the trends: wide enough to be stored since the window began."""
+    """Return the intervals of the trends: wide enough to be still stored for the whole window."""
     if query.interval_ms is not None:
         return _whole_intervals(query, query.interval_ms)
     trends = [_whole_intervals(query, width) for width in _INTERVALS]
@@ -185,7 +186,7 @@ def _is_stored(interval_ms: int, query: OverviewQuery, retention: RetentionPolic
 
 @dataclass(slots=True, eq=False)
 class _Read:
-    """What was read of one metric: how many series have the tags, figures, samples by interval."""
+    """The data of one metric: the number of series with the tags, figures, samples by interval."""
 
     series: int
     figures: Row
@@ -232,7 +233,7 @@ def _read(context: QueryContext, query: OverviewQuery, row: Row, trend: _Trend) 
 
 
 def _add_trend(figures: Row, data: SeriesData, trend: _Trend, of: tuple[str, ...]) -> Any:
-    """Add the trend to *figures*; return the number of samples of each interval."""
+    """Add the trend to *figures*; return the number of samples in each interval."""
     found = aggregate(
         data,
         ("count", *of),
@@ -248,7 +249,7 @@ def _add_trend(figures: Row, data: SeriesData, trend: _Trend, of: tuple[str, ...
 
 
 def _whole(data: SeriesData | None, aggregations: tuple[str, ...]) -> Row:
-    """Return aggregations over the whole window; nothing if it has no samples."""
+    """Return aggregations over the whole window; empty if it has no samples."""
     if data is None or not len(data):
         return {}
     found = aggregate(
@@ -258,12 +259,12 @@ def _whole(data: SeriesData | None, aggregations: tuple[str, ...]) -> Row:
 
 
 def _main(type: str) -> str:
-    """Return the aggregation that describes a window of a metric of this type in one figure."""
+    """Return the aggregation that best describes a metric of this type in one figure."""
     return {"counter": "rate", "histogram": "p95", "summary": "p95"}.get(type, "mean")
 
 
 def _of_trend(main: str) -> tuple[str, ...]:
-    """Return the aggregations of a trend and, if there is one, of its lower line."""
+    """Return the aggregations of a trend and of its lower line, if it has one."""
     return {"mean": ("last",), "p95": ("p95", "p50")}.get(main, (main,))
 
 
@@ -282,5 +283,5 @@ def _no_figures(row: Row, trend: _Trend) -> Row:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Return a figure with six significant digits, which is what a chart can show."""
+    """Return a figure with six significant digits, as many as a chart can show."""
     return None if value is None else float(format(value, _DIGITS))

@@ -1,4 +1,4 @@
-"""The second round trip of a query: read and decode the fields that a plan names."""
+"""The second round trip of a query: read and decode the fields named by a plan."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,17 +23,17 @@ from .snapshot import Snapshot
 
 @dataclass(slots=True)
 class PageRead:
-    """One page to read: some slots of one chunk in one partition.
+    """A page to read: some slots of one chunk in one partition.
 
     Attributes:
         key: The page.
         width: Length of a slot, in ms.
-        is_partial: True if the slots are minutes that an edge of the window cuts.
-        slots: The start of each slot that is read, in ms.
-        fields: The segment's field, then those of the slots if there can be any.
-        data: The data of the fields that were read, from the cache or from Redis.
-        missing: The fields that must be read from Redis.
-        table: The rows of the slots, once they are assembled.
+        is_partial: Whether the slots are minutes that are cut by an edge of the window.
+        slots: The start of each slot to read, in ms.
+        fields: The segment's field, then the slots' own fields, if there can be any.
+        data: The data of the fields read from the cache or from Redis.
+        missing: The fields that have to be read from Redis.
+        table: The rows of the slots, once assembled.
     """
 
     key: PageKey
@@ -54,7 +54,7 @@ def page_reads(
     retention: RetentionPolicy,
     now_ms: int,
 ) -> tuple[list[PageRead], list[PageRead]]:
-    """Return the pages of rollups to read, and those of exact samples."""
+    """Return the pages of rollups and of exact samples to read."""
     widths = {each.name: each.width for each in retention.with_raw}
     coarser = {each.name: due_slot.coarser(retention, each)[0][0] for each in retention.with_raw}
 
@@ -96,7 +96,7 @@ def read_command(context: QueryContext, shard: int, name: str, read: PageRead) -
 def fill(
     context: QueryContext, name: str, snapshot: Snapshot, reads: list[PageRead], replies: list[Any]
 ) -> None:
-    """Add the missing fields to each page, from the replies to `read_command`, and cache them."""
+    """Add the missing fields to each page from the replies to `read_command`, and cache them."""
     incomplete = [read for read in reads if read.missing]
     for read, values in zip(incomplete, replies, strict=True):
         new: dict[str, Any] = dict(zip(read.missing, values, strict=True))
@@ -109,7 +109,7 @@ def fill(
 def assemble_tables(
     context: QueryContext, name: str, snapshot: Snapshot, reads: list[PageRead]
 ) -> None:
-    """Assemble the table of each page that has none yet, and cache it."""
+    """Assemble and cache the table of each page that has none yet."""
     for read in reads:
         if read.table is None:
             read.table = _assemble_table(read)
@@ -117,7 +117,7 @@ def assemble_tables(
 
 
 def page_tables(reads: list[PageRead], *, is_partial: bool) -> list[Table]:
-    """Return the assembled tables that have rows, of whole slots or of partial minutes."""
+    """Return the assembled tables with rows, of whole slots or of partial minutes."""
     return [
         read.table
         for read in reads
@@ -126,7 +126,7 @@ def page_tables(reads: list[PageRead], *, is_partial: bool) -> list[Table]:
 
 
 def _assemble_table(read: PageRead) -> Table:
-    """Return the rows of a page's slots. A slot's own field replaces its rows of the segment."""
+    """Return the rows of a page's slots. A slot's own field replaces its rows in the segment."""
     segment, *own = (data for data in _in_order(read) if not isinstance(data, Samples))
     packed = [data for data in own if data]
     tables = [rollup_codec.unpack_tables(packed)] if packed else []
@@ -140,7 +140,7 @@ def _assemble_table(read: PageRead) -> Table:
 
 
 def _covers(slots: list[int], width: int, table: Table) -> bool:
-    """Return True if *slots* is contiguous and covers every row; False means 'unknown'."""
+    """Return True if *slots* is contiguous and covers every row; False means unknown."""
     is_contiguous = slots[-1] - slots[0] == width * (len(slots) - 1)
     return (
         is_contiguous and slots[0] <= int(table.slot.min()) and int(table.slot.max()) <= slots[-1]
@@ -159,6 +159,6 @@ def page_samples(read: PageRead) -> Samples:
 
 
 def _in_order(read: PageRead) -> list[FieldData]:
-    """Return the data of the segment, then of each slot (None: no field of its own)."""
+    """Return the data of the segment, then of each slot (None: no separate field)."""
     segment, *own = (read.data[field] for field in read.fields)
     return [segment, *(own or [None] * len(read.slots))]

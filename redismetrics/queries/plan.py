@@ -16,15 +16,15 @@ Due = frozenset[tuple[str, int]]
 
 @dataclass(slots=True)
 class Plan:
-    """What of one chunk covers [since_ms, until_ms).
+    """The parts of one chunk that cover [since_ms, until_ms).
 
     Attributes:
         since_ms: Start of the window.
         until_ms: End of the window, exclusive.
         slots: Whole slots, by resolution and start of the partition.
-        partial: Minutes of which exact samples are needed, for example because an edge of the
-            window cuts them. If some samples are not stored any more, the minute's summary counts
-            instead if the window contains its start.
+        partial: Minutes whose exact samples are needed, for example because an edge of the window
+            cuts them. If some samples are no longer stored, the minute's summary counts instead if
+            its start is in the window.
     """
 
     since_ms: int
@@ -42,7 +42,7 @@ def sealed_bounds(
 ) -> tuple[int, int]:
     """Return the part of a window that can hold sealed data within its retention.
 
-    *sealed_ms* is the oldest and the newest hour that was ever sealed into; None if not known.
+    *sealed_ms* is the oldest and newest hour ever sealed into; None if unknown.
     """
     coarsest = retention.coarsest
     first, last = sealed_ms or (0, now_ms + MAX_AHEAD - coarsest.width)
@@ -51,13 +51,13 @@ def sealed_bounds(
 
 
 def check_interval(interval_ms: int, since_ms: int, retention: RetentionPolicy, now_ms: int) -> int:
-    """Return where a time series of this interval can begin.
+    """Return where a time series with this interval can begin.
 
-    This is *since_ms*; for an open window, the start of what is stored at this interval.
+    This is *since_ms*, or, for an open window, the start of the data stored at this interval.
 
     Raises:
-        OutsideRetention: If the window begins before that; the message has the finest interval
-            that is possible.
+        OutsideRetention: If the window begins before that; the message gives the finest possible
+            interval.
     """
     fitting = fitting_resolutions(interval_ms, retention)
     kept_from = (fitting[-1] if fitting else retention.raw).kept_from(now_ms)
@@ -81,7 +81,7 @@ def check_interval(interval_ms: int, since_ms: int, retention: RetentionPolicy, 
 def fitting_resolutions(
     interval_ms: int | None, retention: RetentionPolicy
 ) -> tuple[Resolution, ...]:
-    """Return the resolutions whose slots lie within intervals of this width, or without it all."""
+    """Return the resolutions whose slots lie within intervals of this width, or all."""
     if interval_ms is None:
         return retention.resolutions
     return tuple(each for each in retention.resolutions if interval_ms % each.width == 0)
@@ -104,17 +104,17 @@ def make_plan(
     interval_ms: int | None = None,
     exact_from_ms: int | None = None,
 ) -> Plan:
-    """Plan the reading of one chunk for the window [since_ms, until_ms).
+    """Plan how to read one chunk for the window [since_ms, until_ms).
 
     Args:
         since_ms: Start of the window.
         until_ms: End of the window, exclusive.
-        retention: What is stored.
-        due: Resolution and start of slots that are not up to date and must not be used.
+        retention: The retention policy.
+        due: Resolution and start of slots that are out of date and must not be used.
         now_ms: The server's time.
-        interval_ms: If given, every slot lies within one interval of this width, aligned to the
+        interval_ms: If given, every slot must lie within one interval of this width, aligned to the
             epoch.
-        exact_from_ms: If given, all minutes from here on are partial, to list single samples.
+        exact_from_ms: If given, all minutes from here on are partial, to list individual samples.
     """
     if exact_from_ms is not None and max(exact_from_ms, since_ms) < until_ms:
         exact_from_ms = max(exact_from_ms, since_ms)
@@ -144,7 +144,7 @@ class _Planner:
     now_ms: int
 
     def cover(self, at: int, begin: int, end: int) -> None:
-        """Cover [begin, end) by slots of the resolution at *at*, and what is left by finer ones."""
+        """Cover [begin, end) with slots of the resolution at *at*, and the rest with finer ones."""
         if at == 0:
             self._cover_finest(begin, end)
             return
@@ -181,7 +181,7 @@ class _Planner:
 def _minutes(
     since_ms: int, until_ms: int, due: Collection[tuple[str, int]], now_ms: int
 ) -> list[int]:
-    """Return the minutes that touch [since, until); future ones only if their hour holds data."""
+    """Return the minutes that overlap [since, until); future ones only if their hour has data."""
     return [
         minute
         for minute in range(slot_of(since_ms, MINUTE), until_ms, MINUTE)

@@ -1,7 +1,7 @@
 """Queries as values: `Query` for one metric, `SamplesQuery` for the newest samples.
 
-The clients' methods, the HTTP endpoints and the commands build one, which checks all arguments, and
-pass it to a function of this package.
+The clients' methods, the HTTP endpoints and the commands build a query, which checks all arguments,
+and pass it to a function of this package.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,8 +28,8 @@ from .arguments import (
 class Query:
     """A query of one metric.
 
-    `evaluate` and `digest` take any query, `time_series` one with an interval, `rollup` one with
-    *keys*. The meaning of each argument is that of the client's methods of these names.
+    `evaluate` and `digest` accept any query, `time_series` one with an interval, `rollup` one with
+    *keys*. The arguments have the same meaning as in the client's methods of these names.
     """
 
     name: str
@@ -64,11 +64,11 @@ class Query:
         """Check and store the arguments. *aggregations* takes precedence over *aggregation*.
 
         Raises:
-            InvalidQuery: If an argument is invalid, or a tag of *group_by* is named like another
-                column of the result.
+            InvalidQuery: If an argument is invalid, or a tag in *group_by* has the same name as
+                another column of the result.
             UnknownAggregation: If an aggregation does not exist, or a time series or rollup has
                 none.
-            UnknownWindow: If the window or the interval is not understood.
+            UnknownWindow: If the window or the interval has an unknown form.
         """
         name = check_metric_name(name)
         window_ms(window, 0)
@@ -79,7 +79,7 @@ class Query:
         else:
             checked = () if aggregation is None else (check_aggregation(aggregation),)
         if needs_aggregation and not checked:
-            raise UnknownAggregation("aggregations must hold at least one, got none")
+            raise UnknownAggregation("aggregations must have at least one element, got none")
         columns = {*checked}
         if interval is not None:
             columns.add("timestamp")
@@ -87,7 +87,7 @@ class Query:
             columns.add("samples")
         for key in sorted(columns.intersection(groups)):
             raise InvalidQuery(
-                f"group_by must not hold {key!r}: another column of the result has that name"
+                f"group_by must not contain {key!r}: another column of the result has that name"
             )
         if keys is not None:
             check_keys(keys)
@@ -108,7 +108,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True, init=False)
 class SamplesQuery:
-    """A query of the newest samples, of one metric or (*name* None) of all."""
+    """A query for the newest samples of one metric, or of all (*name* None)."""
 
     name: str | None
     type: MetricType | None
@@ -149,13 +149,13 @@ class SamplesQuery:
 
 
 def check_keys(keys: object) -> str:
-    """Return *keys* if it is a form of a rollup's keys."""
+    """Return *keys* if it is a valid form of rollup keys."""
     if keys == "text" or keys == "tuple":
         return keys
     raise InvalidQuery(f"keys must be 'text' or 'tuple', got {shown(keys, 80)}")
 
 
 def _set(instance: object, **values: Any) -> None:
-    """Set the fields of a frozen dataclass that is being made."""
+    """Set the fields of a frozen dataclass under construction."""
     for field, value in values.items():
         object.__setattr__(instance, field, value)

@@ -1,4 +1,4 @@
-"""Runs: the values of groups of series by time, by elapsed time, or by a number in the metadata."""
+"""Runs: values of groups of series by time, by elapsed time, or by a number in the metadata."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ class RunsQuery:
     Attributes:
         query: The metric, the tags to group by, the window and the filter.
         x: ``time``, ``elapsed``, or ``metadata.`` and a key.
-        whole: Whether each run is read from its beginning, also before the window.
-        points: The most points of each run.
-        limit: The most runs.
+        whole: Whether each run is read from its beginning, even if that is before the window.
+        points: Maximum number of points per run.
+        limit: Maximum number of runs.
     """
 
     query: Query
@@ -81,12 +81,12 @@ class RunsQuery:
 
     @property
     def key(self) -> str | None:
-        """The key of metadata, if that is what x is."""
+        """The metadata key, if x is one."""
         return self.x.removeprefix(METADATA) if self.x.startswith(METADATA) else None
 
 
 def check_x(x: object) -> str:
-    """Return *x* if runs can be compared by it."""
+    """Return *x* if it is a valid x axis."""
     if isinstance(x, str) and (
         x in ("time", "elapsed")
         or (x.startswith(METADATA) and 0 < len(x) - len(METADATA) <= _MAX_KEY)
@@ -98,16 +98,16 @@ def check_x(x: object) -> str:
 
 
 class Runs(NamedTuple):
-    """Runs, the newest first, and the number of those beyond the limit."""
+    """Runs, newest first, and the number of runs beyond the limit."""
 
     rows: list[Row]
     left_off: int
 
 
 def runs(context: QueryContext, query: RunsQuery) -> Operation[Runs]:
-    """Return the runs that were recorded last.
+    """Return the most recently recorded runs.
 
-    If the query is of *whole* runs, those that were recorded in the window.
+    If the query is for *whole* runs, return those with samples in the window.
 
     Each has `tags`, the figures of the window (`count`, `sum`, `last`, `min`, `max`), the times of
     its first and last sample, the `seconds` between them, and its curve: columns `x` and `y`.
@@ -159,7 +159,7 @@ def runs(context: QueryContext, query: RunsQuery) -> Operation[Runs]:
 
 
 def _newest_groups(data: SeriesData, query: RunsQuery) -> tuple[set[GroupKey], int]:
-    """Return the keys of the groups that were recorded last, and the number of the others."""
+    """Return the keys of the most recently recorded groups, and the number of others."""
     of_series, groups = group_series(data.tags, query.query.group_by)
     last = np.full(len(groups), -1)
     for rows in data.parts:
@@ -185,7 +185,7 @@ def _from_their_beginning(
 
 
 def _in_order(points: SeriesPoints, group: Ints, groups: int) -> tuple[Ints, Ints]:
-    """Return the points by group and time, those of equal times by arrival, and each group's end.
+    """Return the points ordered by group, time and arrival, and the end of each group.
 
     The ends have shape (groups + 1,) and begin with 0.
     """
@@ -194,14 +194,14 @@ def _in_order(points: SeriesPoints, group: Ints, groups: int) -> tuple[Ints, Int
 
 
 def _metadata(points: SeriesPoints, key: str | None) -> Floats | None:
-    """Return the number under *key* in the metadata of each point, NaN without; None: no key."""
+    """Return the number under *key* in the metadata of each point, or NaN; None without key."""
     if key is None:
         return None
     return metadata_columns.numbers(points.metadata, len(points.time), key)
 
 
 def _values(data: SeriesData, points: SeriesPoints, of_run: Ints) -> Floats:
-    """Return the value of each point of a run, in order of time; of a counter the total so far."""
+    """Return the value of each point of a run, ordered by time; for a counter, the total so far."""
     values = points.value[of_run]
     if data.definition.type != "counter":
         return values
@@ -212,7 +212,7 @@ def _values(data: SeriesData, points: SeriesPoints, of_run: Ints) -> Floats:
 def _curve(
     x: Floats, y: Floats, points: SeriesPoints, of_run: Ints, most: int
 ) -> tuple[Floats, Floats]:
-    """Return x ascending, each once, and y: of equal x the newest; at most *most* of them."""
+    """Return ascending, distinct x, and y (the newest of equal x), at most *most* points."""
     known = np.flatnonzero(~np.isnan(x))
     order = known[np.argsort(x[known], kind="stable")]
     x, y, rows = x[order], y[order], of_run[order]
@@ -232,9 +232,9 @@ def _curve(
 
 
 def _thinned(values: Floats, most: int) -> Ints:
-    """Return the places of at most *most* values: the least and greatest of each stretch.
+    """Return the positions of at most *most* values: the minimum and maximum of each section.
 
-    The first and the last are among them, so a curve keeps its ends and its extremes.
+    The first and the last are included, so a curve keeps its ends and its extremes.
     """
     count = len(values)
     if count <= most:

@@ -1,4 +1,4 @@
-"""Samples one by one: in order, or the newest first."""
+"""Individual samples: in order, or newest first."""
 
 from dataclasses import replace
 from heapq import nlargest
@@ -25,10 +25,10 @@ PROBED = 10
 
 
 def list_samples(name: str, data: SeriesData | None, newest: int | None = None) -> list[Sample]:
-    """Return the samples of *data*, oldest first, those of equal times in order of arrival.
+    """Return the samples of *data*, oldest first, and in order of arrival at equal times.
 
-    What is not stored exactly becomes one sample for each point of its digest. With *newest*, only
-    this many of the newest are returned.
+    Values that are not stored exactly become one sample per point of their digest. With *newest*,
+    only this many of the newest are returned.
     """
     if data is None:
         return []
@@ -57,7 +57,7 @@ def list_samples(name: str, data: SeriesData | None, newest: int | None = None) 
 def newest_samples(
     context: QueryContext, query: SamplesQuery, skipped: Skipped | None = None
 ) -> Operation[list[Sample]]:
-    """Return the newest samples first, increments that were counted together one by one.
+    """Return the newest samples first, and increments that were counted together one by one.
 
     Without a name in *query*, metrics that cannot be read are left out and added to *skipped*.
     """
@@ -80,8 +80,8 @@ def _newest_of_many(
 ) -> Operation[list[Sample] | None]:
     """Return the newest samples, reading only metrics that can have them; None if that fails.
 
-    The metrics that were recorded last show how new the samples must be. Of the others, times are
-    read first.
+    The most recently recorded metrics show how new the samples must be. For the others, only times
+    are read at first.
     """
     config = yield from context.namespace.config()
     progress = yield from stats.progress(context.namespace.name, config, names)
@@ -121,7 +121,7 @@ def _newest_of_many(
 def _newest_of(
     context: QueryContext, query: SamplesQuery, names: list[str], skipped: Skipped | None
 ) -> Operation[list[Sample]]:
-    """Return the newest samples of these metrics; search further and further back."""
+    """Return the newest samples of these metrics, searching further and further back."""
     now_ms = yield from server.now()
     until_ms = now_ms if query.until_ms is None else min(query.until_ms, now_ms)
     first_ms = query.since_ms or 0
@@ -180,7 +180,7 @@ def _read_metrics(
 
 
 def _one_by_one(sample: Sample, limit: int) -> list[Sample]:
-    """Return each of the equal samples that *sample* counts, at most *limit*."""
+    """Return the equal samples represented by *sample* one by one, at most *limit*."""
     if sample.approximate or sample.count == 1:
         return [sample]
     return [replace(sample, count=1)] * min(sample.count, limit)

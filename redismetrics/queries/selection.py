@@ -17,7 +17,7 @@ from redismetrics.model.time import OPEN_SINCE
 
 
 class Edges(NamedTuple):
-    """A window, half-open, and the server's clock when it was read. All in ms."""
+    """A half-open window, and the server's clock when it was read. All in ms."""
 
     since_ms: int
     until_ms: int
@@ -26,10 +26,10 @@ class Edges(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class SeriesPoints:
-    """Weighted points of many series, columns of shape (n,): for percentiles and lists of samples.
+    """Weighted points of many series, columns of shape (n,), for percentiles and lists of samples.
 
-    *exact* points are samples as recorded, with their times. The others stand for several samples,
-    or for a whole slot.
+    *exact* points are samples as recorded, with their times. The others represent several samples,
+    or a whole slot.
     """
 
     series: Ints
@@ -45,7 +45,7 @@ class SeriesPoints:
 class Rows:
     """Summaries of some series, columns of shape (n,), n > 0.
 
-    *time* (ms) decides which interval of a time series a row belongs to.
+    *time* (ms) determines the interval of a time series that a row belongs to.
     """
 
     series: Ints
@@ -57,7 +57,7 @@ class Rows:
 class SeriesData:
     """The data of the selected series of one metric; a series is a position in *tags*.
 
-    *parts* count every sample exactly once; those of one series are in order of arrival.
+    *parts* count every sample exactly once; samples of one series are in order of arrival.
     """
 
     definition: Definition
@@ -72,19 +72,19 @@ class SeriesData:
 
     @property
     def seconds(self) -> float:
-        """The length of the window. An open one begins at the first sample and ends now."""
+        """The length of the window. An open window begins at the first sample and ends now."""
         since, until = self.edges.since_ms, min(self.edges.until_ms, self.edges.now_ms + 1)
         if since == OPEN_SINCE and len(self):
             since = min(int(rows.time.min()) for rows in self.parts)
         return max(until - since, 1) / 1000
 
     def filled(self, width: int) -> tuple[int, int]:
-        """Return the first interval of *width* ms that holds rows, and the one after the last."""
+        """Return the first interval of *width* ms that has rows, and the one after the last."""
         first = min(int(rows.time.min()) for rows in self.parts) // width
         return first, max(int(rows.time.max()) for rows in self.parts) // width + 1
 
     def points(self) -> SeriesPoints:
-        """Return every sample, those of rollups as the points of their digests, by arrival."""
+        """Return every sample, in order of arrival; rollups as the points of their digests."""
         table, samples = rollup_table.concat(self._tables), self._samples
         rows, values, weights = table.spread()
         is_centroid = (table.kind[rows] == CLUSTERED) & (weights > 1)
@@ -134,6 +134,6 @@ class SeriesData:
 
 
 def _is_compressed(samples: Samples) -> Bools:
-    """Return which of *samples* are centroids of several."""
+    """Return which of *samples* are centroids of several samples."""
     compressed: Bools = ((samples.flags & CENTROID) != 0) & (samples.weight > 1)
     return compressed

@@ -1,9 +1,9 @@
 """Read the slots of a metric's series between given edges, with their running totals.
 
 Unlike `fetch`, which covers one window, this serves many windows at once: all edges of all windows
-of a range query are known, and a slot is read whole if none of them is inside it. So windows that
-begin and end at whole hours read hours, and windows that begin anywhere read the exact samples of
-the minutes that they cut, as far as these are still held.
+of a range query are known, and a slot is read whole if no edge is inside it. So windows that begin
+and end on the hour read hours, and windows that begin anywhere read the exact samples of the
+minutes that they cut, as long as these are stored.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -42,14 +42,14 @@ class SlotsQuery:
 
     Attributes:
         name: The metric.
-        choose: Chooses its series.
-        since_ms: What ends before this does not matter.
-        until_ms: What begins here or later does not matter.
-        edges: Ascending times in ms. No slot with one of them inside is read whole while finer data
-            is held. None: the finest that is held everywhere.
-        finest_ms: No finer slots than this; 0: exact samples.
-        with_totals: Read the current totals, and all that is recorded until now.
-        with_points: The points of digests are used.
+        choose: Function that chooses its series.
+        since_ms: Slots that end before this are not needed.
+        until_ms: Slots that begin here or later are not needed.
+        edges: Ascending times in ms. A slot with an edge inside is not read whole while finer data
+            is stored. None: read the finest stored data everywhere.
+        finest_ms: Read no finer slots than this; 0 means exact samples.
+        with_totals: Whether to read the current totals, and everything recorded until now.
+        with_points: Whether the points of digests are needed.
     """
 
     name: str
@@ -68,13 +68,13 @@ class SeriesSlots:
 
     Attributes:
         definition: The metric's definition.
-        series: What describes each series.
+        series: A description of each series.
         now_ms: The server's time.
         tables: Rows of slots, with the length of the slots in ms. A series is a position in
             *series*.
         samples: Samples that are not in the tables.
-        owners: Position of each row of *totals*, shape (n,); several may be of one series.
-        totals: Current totals as keys.py draws them, shape (n, width).
+        owners: Series position of each row of *totals*, shape (n,); a series may have several rows.
+        totals: Current totals in the layout of keys.py, shape (n, width).
     """
 
     definition: Definition
@@ -118,19 +118,19 @@ def _series_slots(query: SlotsQuery, found: WindowRead, snapshot: Snapshot) -> S
 def read_many_slots(
     context: QueryContext, queries: Sequence[SlotsQuery]
 ) -> Operation[list[SeriesSlots | None]]:
-    """Return `read_slots` of each query, in shared round trips."""
+    """Return the result of `read_slots` for each query, in shared round trips."""
     return (yield from gather([read_slots(context, query) for query in queries]))
 
 
 class _Cuts:
-    """Which slots must not be read whole."""
+    """The slots that must not be read whole."""
 
     def __init__(self, query: SlotsQuery) -> None:
         self._query = query
         self._by_width: dict[int, frozenset[int]] = {}
 
     def between(self, width: int, begin: int, end: int) -> Collection[int]:
-        """Return the starts of those of this *width* that begin in [begin, end)."""
+        """Return the starts of slots of this *width* that begin in [begin, end)."""
         query = self._query
         if width <= query.finest_ms:
             return ()
@@ -143,7 +143,7 @@ class _Cuts:
         return self._by_width[width]
 
     def within(self, width: int, begin: int, end: int) -> Sequence[int]:
-        """Return those of `between` that touch [begin, end)."""
+        """Return the starts of slots of this *width* that overlap [begin, end)."""
         first = slot_of(begin, width)
         found = self.between(width, first, end)
         if isinstance(found, range):
@@ -210,7 +210,7 @@ class _SlotsReading:
 
 @dataclass(slots=True)
 class _SlotPlanner:
-    """Adds slots to a plan: the coarsest that no edge cuts, as far as finer data is held.
+    """Adds slots to a plan: the coarsest that no edge cuts, as long as finer data is stored.
 
     A whole slot may begin before the window or end after it.
     """
@@ -222,7 +222,7 @@ class _SlotPlanner:
     cuts: _Cuts
 
     def cover(self, at: int, begin: int, end: int) -> None:
-        """Cover [begin, end) by slots of the resolution at *at*, or by finer ones."""
+        """Cover [begin, end) with slots of the resolution at *at*, or with finer ones."""
         resolution = self.retention.resolutions[at]
         if at == 0:
             self._cover_finest(resolution, begin, end)

@@ -21,12 +21,12 @@ class Snapshot:
     """The state of a metric at one moment.
 
     Attributes:
-        version: Of the metric's data; None if nothing was ever sealed.
-        sealed: Position in the log up to which it is sealed.
+        version: Version of the metric's data; None if nothing was ever sealed.
+        sealed: Position up to which the log is sealed.
         clock: Position of the newest block in the log.
         definition: The metric's definition.
-        sealed_ms: The oldest and the newest hour that was ever sealed into; None if not known.
-        due: For each chunk, resolution and start (ms) of the slots that are not up to date.
+        sealed_ms: The oldest and newest hour ever sealed into; None if unknown.
+        due: For each chunk, resolution and start (ms) of the slots that are out of date.
         series: The tags of each series, by id.
     """
 
@@ -44,7 +44,7 @@ def read_snapshot(
 ) -> Operation[tuple[Snapshot | None, int]]:
     """Return the snapshot of a metric, None if it is unknown, and the server's time in ms.
 
-    Drops from the cache what commits have touched since the version that the cache holds.
+    Drops from the cache everything that commits have touched since the cached version.
     """
     namespace = context.namespace.name
     metric_keys = keys.metric(namespace, shard, name)
@@ -102,7 +102,7 @@ def read_snapshot(
 
 
 def _read_due(fields: Iterable[bytes]) -> dict[int, frozenset[tuple[str, int]]]:
-    """Return the due slots of each chunk. Merges are left out: they change no data."""
+    """Return the due slots of each chunk. Merges are left out, because they change no data."""
     by_chunk: dict[int, set[tuple[str, int]]] = {}
     for field in fields:
         slot = DueSlot.parse(field)
@@ -114,7 +114,7 @@ def _read_due(fields: Iterable[bytes]) -> dict[int, frozenset[tuple[str, int]]]:
 def _read_touched(members: Iterable[bytes]) -> list[tuple[PageKey, str | None]]:
     """Return the page and field of each member of `touched`; the field is None for a segment.
 
-    A new segment replaces the fields of the slots beside it, so that the whole page is outdated.
+    A new segment replaces the fields of the slots, so the whole page is outdated.
     """
     touched: list[tuple[PageKey, str | None]] = []
     with replies.reading("touched"):

@@ -21,7 +21,7 @@ _WRITING_MS = 60_000
 
 
 def store_stats(context: QueryContext) -> Operation[Row]:
-    """Return the statistics of the namespace that `get_stats` has under `storage`."""
+    """Return the statistics of the namespace that `get_stats` returns under `storage`."""
     namespace = context.namespace.name
     config = yield from context.namespace.config()
     skipped: Skipped = {}
@@ -56,7 +56,7 @@ def store_stats(context: QueryContext) -> Operation[Row]:
 
 
 def store_totals(context: QueryContext) -> Operation[Row]:
-    """Return the totals of the namespace for the Prometheus page. Needs only the right to read."""
+    """Return the totals of the namespace for the Prometheus page. Needs only read permission."""
     namespace = context.namespace.name
     config = yield from context.namespace.config()
     first: list[Operation[Any]] = [
@@ -76,7 +76,7 @@ def store_totals(context: QueryContext) -> Operation[Row]:
 def self_metrics(
     context: QueryContext, process_stats: Callable[[], dict[str, Any]]
 ) -> Operation[list[Family]]:
-    """Return redismetrics' own metrics: of this process (*process_stats*) and of the namespace."""
+    """Return redismetrics' own metrics, about this process (*process_stats*) and the namespace."""
     totals = yield from store_totals(context)
     return [*process_families(process_stats()), *store_families(totals)]
 

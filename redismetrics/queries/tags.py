@@ -1,4 +1,4 @@
-"""The tags of a metric, and how its samples are spread over their values."""
+"""The tags of a metric, and how its samples are distributed over their values."""
 
 from typing import Any
 
@@ -19,9 +19,9 @@ from .query import Query
 def tags(context: QueryContext, query: Query, keys: tuple[str, ...], limit: int) -> Operation[Row]:
     """Return the tags of the series with samples in the window, and their most frequent values.
 
-    Only those of *keys*, or without any, all. Each tag has its `key`, `count` (how many values it
-    has), and `values`: at most *limit* of `value` (None: series without the tag), `samples`, and
-    `share` of all samples, the most frequent first.
+    Returns only the tags in *keys*, or all if there are none. Each tag has its `key`, `count` (the
+    number of its values), and `values`: at most *limit* of `value` (None: series without the tag),
+    `samples`, and `share` of all samples, the most frequent first.
     """
     data, _ = yield from fetch(context, query)
     if data is None or not len(data):
@@ -40,7 +40,7 @@ def tags(context: QueryContext, query: Query, keys: tuple[str, ...], limit: int)
 
 
 def _spread(key: str, series: list[dict[str, str]], counts: Ints, limit: int) -> dict[str, Any]:
-    """Return how the samples of *series* are spread over the values of one tag."""
+    """Return how the samples of *series* are distributed over the values of one tag."""
     by_value: dict[str | None, int] = {}
     for of_series, count in zip(series, counts.tolist(), strict=True):
         value = of_series.get(key)

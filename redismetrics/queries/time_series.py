@@ -26,10 +26,10 @@ _MAX_EMPTY_CELLS = 65_536
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeriesCells:
-    """A time series as columns: its cells, by time, then by group.
+    """A time series as columns: its cells, ordered by time, then by group.
 
     Attributes:
-        starts: The start of each cell's interval, in intervals since the epoch.
+        starts: The number of each cell's interval since the epoch.
         group_numbers: The group of each cell, a position in *groups*.
         groups: The keys of all groups.
         width: The interval in ms.
@@ -44,7 +44,7 @@ class SeriesCells:
 
 
 def time_series(context: QueryContext, query: Query) -> Operation[list[Row]]:
-    """Return one dict for each interval and group that holds samples, or with *fill* for all.
+    """Return one dict per interval and group with samples, or with *fill* for all of them.
 
     `timestamp` is the start of the interval.
 
@@ -61,7 +61,7 @@ def time_series(context: QueryContext, query: Query) -> Operation[list[Row]]:
 
 
 def series_cells(context: QueryContext, query: Query) -> Operation[SeriesCells]:
-    """Return what `time_series` does, as columns."""
+    """Return the result of `time_series` as columns."""
     width = interval_ms(query.interval)
 
     def read() -> Operation[SeriesCells]:
@@ -78,13 +78,13 @@ def series_cells(context: QueryContext, query: Query) -> Operation[SeriesCells]:
 
 
 def _columns(data: SeriesData, query: Query, width: int, context: QueryContext) -> SeriesCells:
-    """Return the cells of *data*: intervals of *width* ms, by time, then by group."""
+    """Return the cells of *data*: intervals of *width* ms, ordered by time, then by group."""
     group_of_series, groups = group_series(data.tags, query.group_by)
     group_count = len(groups)
     first, end = data.filled(width)
 
     def cell_of(series: Ints, time: Ints) -> Ints:
-        """Return the interval and group of each row as one number, by time, then by group."""
+        """Return the interval and group of each row as one number, ordered by time, then group."""
         cells: Ints = (time // width - first) * group_count + group_of_series[series]
         return cells
 
@@ -119,7 +119,7 @@ def _columns(data: SeriesData, query: Query, width: int, context: QueryContext) 
 
 
 def _rows(found: SeriesCells, query: Query) -> list[Row]:
-    """Return one dict for each cell."""
+    """Return one dict per cell."""
     times = {start: to_datetime(start * found.width) for start in set(found.starts)}
     groups, numbers = found.groups, found.group_numbers
     tags = [[groups[group][at] for group in numbers] for at in range(len(query.group_by))]
@@ -131,10 +131,9 @@ def _rows(found: SeriesCells, query: Query) -> list[Row]:
 
 
 def intervals_of(edges: Edges, filled: tuple[int, int] | None, width: int) -> range:
-    """Return the intervals that touch the window, in intervals since the epoch.
+    """Return the first and last interval of the window, as numbers since the epoch.
 
-    Where the window is open, it begins and ends with the intervals that hold samples: those in
-    *filled*, or none.
+    An open end of the window is at the first or last interval with samples, given by *filled*.
 
     Raises:
         InvalidQuery: If there are more than `MAX_INTERVALS`.
@@ -161,7 +160,7 @@ def _fill(
     width: int,
     values: dict[tuple[int, int], tuple[Any, ...]],
 ) -> SeriesCells:
-    """Return a cell for every interval of each group that is *present*.
+    """Return a cell for every interval of each group in *present*.
 
     *values* holds the aggregations by interval and group, for cells with samples.
     """

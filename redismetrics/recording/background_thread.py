@@ -1,26 +1,26 @@
-"""The interface of a thread that runs beside recording."""
+"""The interface of a background thread in a recording process."""
 
 from typing import Any, Protocol
 
 
 class BackgroundThread(Protocol):
-    """A thread that runs beside recording: the worker inside a recording process."""
+    """A background thread in a recording process: an embedded worker."""
 
     def start(self) -> None:
-        """Start it unless it runs, or isn't needed.
+        """Start the thread, unless it is running or not needed.
 
         Raises:
             RuntimeError: If no thread can be started.
         """
 
     def stop(self) -> None:
-        """Let it end soon."""
+        """Ask the thread to stop."""
 
     def join(self, timeout: float) -> None:
-        """Wait until it has ended."""
+        """Wait until the thread has stopped."""
 
     def reset(self) -> None:
-        """Forget it, in the child of a fork."""
+        """Forget the thread, in the child of a fork."""
 
     def counts(self) -> dict[str, Any] | None:
-        """Return what it has done; None before it started."""
+        """Return the counts of its work; None before it has started."""

@@ -18,19 +18,19 @@ class Backoff:
 
 
 class Delays:
-    """The delays of one series of failures."""
+    """The delays between successive failures."""
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff, self._next = backoff, backoff.first
 
     def after_failure(self) -> float:
-        """Return how long to wait: by a quarter more or less, so that processes are spread."""
+        """Return how long to wait, with a jitter of 25 % so that processes do not retry in step."""
         delay, self._next = self._next, min(2 * self._next, self._backoff.longest)
         return delay * (0.75 + secrets.randbelow(500) / 1000)
 
 
 class Retries:
-    """Which operations failed last time, by number, and when each is tried again."""
+    """Operations that failed last time, by number, and when to retry each of them."""
 
     def __init__(self) -> None:
         self.backoff = Backoff()
@@ -53,9 +53,9 @@ class Retries:
         self._retry_at.pop(number, None)
 
     def hurry(self) -> None:
-        """Let all be tried again now. Any thread may call this."""
+        """Retry all of them now. Any thread may call this."""
         self._retry_at.clear()
 
     def seconds_left(self, number: int) -> float:
-        """Return the time until an operation is tried again; 0 if it may be now."""
+        """Return the time until an operation may be retried; 0 if it may be now."""
         return max(self._retry_at.get(number, 0) - monotonic(), 0)

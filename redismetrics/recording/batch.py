@@ -1,4 +1,4 @@
-"""A metric's batch: what one flush drained of one metric, between the buffers and record.lua."""
+"""A metric's batch: the samples of one metric in one flush, on their way to record.lua."""
 
 from dataclasses import dataclass, field, replace
 
@@ -31,16 +31,17 @@ class MetricBatch:
     """Samples of one metric.
 
     Attributes:
-        canonicals: The canonical tags of the series; samples refer to positions in it.
-        budget: Rows of a series and minute that are kept, once the definition is known, unless
-            it says that all are. Until then the samples are raw. 0: they are compressed.
-        buckets: Of histograms, the counts taken before compressing.
-        squeezed: Compressed once more, because the send queue was full.
-        alone: Must be sent alone, because Redis rejected a batch that it was part of.
-        exemplars: Of its series, in order of their times.
-        queued_at: When it was first put into the send queue, by the steady clock.
-        is_repeated: Has no samples: it repeats the values of this process.
-        ends: Says that this process ends.
+        canonicals: The canonical tags of the series; samples refer to positions in this list.
+        budget: Maximum rows per series and minute when the batch is compressed, which happens once
+            the definition is known, unless the metric keeps all samples. Until then the samples are
+            raw. 0: already compressed.
+        buckets: Bucket counts of histograms, taken before compression.
+        squeezed: Compressed a second time, because the send queue was full.
+        alone: Must be sent on its own, because Redis rejected a batch that it was part of.
+        exemplars: The exemplars of its series, ordered by time.
+        queued_at: When it was first put into the send queue, by the monotonic clock.
+        is_repeated: Has no samples, and only repeats the values of this process.
+        ends: Announces the end of this process.
         changes: How the samples change the totals, once that is known. A changed copy of the batch
             has None.
     """
@@ -66,7 +67,7 @@ class MetricBatch:
 
     @property
     def nbytes(self) -> int:
-        """The memory that this takes, approximately."""
+        """The approximate memory that the batch uses."""
         return (
             2_000
             + 64 * len(self.canonicals)
@@ -78,7 +79,7 @@ class MetricBatch:
 def finish(batch: MetricBatch) -> MetricBatch:
     """Count the buckets of a raw batch and compress it; return any other unchanged.
 
-    Nothing is compressed if the metric keeps its samples.
+    Nothing is compressed if the metric keeps all its samples.
     """
     if not batch.budget:
         return batch
@@ -106,7 +107,7 @@ def _bucket_counts(batch: MetricBatch) -> BucketCounts:
 
 
 def changes_of(batch: MetricBatch, samples: Samples) -> Changes:
-    """Return how *samples*, those of a finished *batch* in another form, change its totals."""
+    """Return how *samples*, another form of a finished *batch*, change its totals."""
     series = len(batch.canonicals)
     if batch.kind == "counter":
         return totals_changes.of_counter(samples, series)
@@ -151,8 +152,8 @@ def merge(batches: list[MetricBatch]) -> MetricBatch:
 def split_rows(batch: MetricBatch, most: int) -> list[MetricBatch]:
     """Split a finished batch into parts of at most *most* rows, in order.
 
-    One with summaries, which must stay with their centroids, is not split. Exemplars stay with the
-    last part: none may be sent before its sample.
+    A batch with summaries is not split, because they must stay with their centroids. Exemplars stay
+    with the last part: none may be sent before its sample.
     """
     samples = batch.samples
     if len(samples) <= most or len(samples.summed):
@@ -168,7 +169,7 @@ def split_rows(batch: MetricBatch, most: int) -> list[MetricBatch]:
 
 
 def squeeze(batch: MetricBatch, budget: int) -> MetricBatch:
-    """Compress a batch to at most *budget* rows of a series and minute."""
+    """Compress a batch to at most *budget* rows per series and minute."""
     finished = finish(batch)
     return replace(
         finished, samples=compress(merge_gauge_changes(finished.samples), budget), squeezed=True
@@ -176,7 +177,7 @@ def squeeze(batch: MetricBatch, budget: int) -> MetricBatch:
 
 
 def split(batch: MetricBatch, first: int, then: int) -> list[MetricBatch]:
-    """Split a batch into one of *first* series, and others of *then* series."""
+    """Split a batch into one with *first* series, and others with *then* series each."""
     n = len(batch.canonicals)
     if n <= first:
         return [batch]
@@ -203,7 +204,7 @@ def split(batch: MetricBatch, first: int, then: int) -> list[MetricBatch]:
 
 
 def is_outside(batch: MetricBatch, oldest_ms: int, newest_ms: int) -> bool:
-    """True if `drop_outside` would drop a sample."""
+    """Return whether `drop_outside` would drop a sample."""
     if _is_all_inside(batch.samples, oldest_ms, newest_ms):
         return False
     old, ahead = _outside(batch.samples, oldest_ms, newest_ms)
@@ -211,7 +212,7 @@ def is_outside(batch: MetricBatch, oldest_ms: int, newest_ms: int) -> bool:
 
 
 def _is_all_inside(samples: Samples, oldest_ms: int, newest_ms: int) -> bool:
-    """Return whether all times are between these two: a fast path."""
+    """Return whether all times are between these two. A fast path."""
     if not len(samples):
         return True
     oldest, newest = bounds(samples.time)
@@ -228,10 +229,10 @@ def _outside(samples: Samples, oldest_ms: int, newest_ms: int) -> tuple[Bools, B
 def drop_outside(
     batch: MetricBatch, oldest_ms: int, newest_ms: int
 ) -> tuple[MetricBatch | None, int, int]:
-    """Drop samples older than *oldest_ms*, and those with a time of their own after *newest_ms*.
+    """Drop samples older than *oldest_ms*, and those with an explicit time after *newest_ms*.
 
-    Return the rest, None if nothing is left; the number that was too old; and the number that was
-    in the future.
+    Return the rest (None if nothing is left), the number that was too old, and the number that was
+    too far in the future.
     """
     samples = batch.samples
     if _is_all_inside(samples, oldest_ms, newest_ms):
@@ -251,7 +252,7 @@ def drop_outside(
 
 
 def _without_unused_series(batch: MetricBatch, samples: Samples) -> MetricBatch:
-    """Return a batch of these *samples* of a batch, with those series that they have."""
+    """Return a batch with only these *samples* of a batch, and the series that they use."""
     present = np.zeros(len(batch.canonicals), np.bool_)
     present[samples.series] = True
     numbers = np.where(present, np.cumsum(present) - 1, -1)
@@ -274,9 +275,9 @@ def _without_unused_series(batch: MetricBatch, samples: Samples) -> MetricBatch:
 
 
 def convert(batch: MetricBatch, definition: Definition) -> tuple[MetricBatch | None, int]:
-    """Convert a batch to another definition: of another type, or another unit of time.
+    """Convert a batch to another definition, with another type or unit of time.
 
-    Return it, None if nothing is left, and the number of samples that it can't hold.
+    Return it (None if nothing is left), and the number of samples that do not fit.
     """
     if batch.definition.agrees_with(definition):
         return replace(batch, definition=definition), 0
@@ -307,14 +308,14 @@ def convert(batch: MetricBatch, definition: Definition) -> tuple[MetricBatch | N
 
 
 def saturated_sum(a: float, b: float) -> float:
-    """Return the sum of two floats, at most the largest one: no reader accepts a gauge of inf."""
+    """Return the sum of two floats, capped at the largest: no reader accepts an infinite gauge."""
     return max(-LARGEST, min(LARGEST, a + b))
 
 
 def merge_gauge_changes(samples: Samples) -> Samples:
-    """Merge changes of a gauge's shared value into the one row per series that record.lua expects.
+    """Merge changes of a gauge's shared value into one row per series, as record.lua expects.
 
-    The changes before the first set of a series become one row with the weight of all; a change
+    The changes before the first set of a series become one row with their total weight; a change
     after a set becomes a value. Otherwise a second change would apply to a value that is no longer
     the shared one.
     """

@@ -1,4 +1,4 @@
-"""What leads from a recording call to the buffer of its series without checking anything."""
+"""The fast paths from a recording call to the buffer of its series, without any checks."""
 
 import weakref
 from collections.abc import Callable
@@ -21,9 +21,9 @@ class Bindings:
     """The bound instruments of one recorder, and the caches of calls like `increment(name)`.
 
     Attributes:
-        counters: What takes an amount, by name and tags of a series.
-        gauges: What takes (time, value), by name and tags of a series.
-        histograms, summaries: Likewise.
+        counters: Functions that take an amount, by name and tags of a series.
+        gauges: Functions that take (time, value), by name and tags of a series.
+        histograms, summaries: The same.
     """
 
     def __init__(self) -> None:
@@ -34,15 +34,15 @@ class Bindings:
         self._instruments: weakref.WeakSet[Instrument] = weakref.WeakSet()
 
     def add(self, instrument: "Instrument") -> None:
-        """Unbind *instrument* when its buffer is replaced."""
+        """Arrange for *instrument* to be unbound when its buffer is replaced."""
         self._instruments.add(instrument)
 
     def remember(
         self, name: str, kind: MetricType, tags: Tags | None, buffer: Buffer
     ) -> Callable[[], None]:
-        """Let the next call find the buffer by one look-up; return what undoes that.
+        """Let the next call find the buffer with one lookup; return a function that undoes this.
 
-        Only if all tag values are text, because 1, 1.0 and True are equal as keys.
+        Only done if all tag values are text, because 1, 1.0 and True are equal as dict keys.
         """
         caches: dict[MetricType, dict[Any, Any]] = {
             "counter": self.counters,
@@ -64,19 +64,19 @@ class Bindings:
         return lambda: cache.pop(key, None)
 
     def clear_caches(self) -> None:
-        """Let every unbound call look up its buffer again."""
+        """Make every unbound call look up its buffer again."""
         for cache in (self.counters, self.gauges, self.histograms, self.summaries):
             cache.clear()
 
     def unbind(self, name: str | None = None) -> None:
-        """Let every unbound call, and the instruments of metric *name* or all, look up again."""
+        """Make every unbound call, and the instruments of metric *name* (or all), look up again."""
         self.clear_caches()
         for instrument in list(self._instruments):
             if name is None or instrument.name == name:
                 instrument.unbind()
 
     def buffers(self) -> set[Buffer]:
-        """Return the buffers of bound instruments; they stay however long they are idle."""
+        """Return the buffers of bound instruments, which are kept however long they are idle."""
         return {
             instrument.buffer
             for instrument in list(self._instruments)
@@ -95,4 +95,4 @@ def followed_by(append: Callable[[Any], None], then: Callable[[], object]) -> Ca
 
 
 def _nothing() -> None:
-    """Undo what was not done."""
+    """Do nothing: there is nothing to undo."""

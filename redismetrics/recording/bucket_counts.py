@@ -1,4 +1,4 @@
-"""How many values of each series of a histogram are in each bucket, as a sparse table."""
+"""The number of values in each bucket of each series of a histogram, as a sparse table."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +11,7 @@ from redismetrics.columnar.samples import Samples
 
 @dataclass(slots=True, eq=False)
 class BucketCounts:
-    """The buckets that hold values, in order of series and bucket; not cumulative.
+    """Counts of the non-empty buckets, ordered by series and bucket; not cumulative.
 
     Attributes:
         series: Series number, shape (n,).
@@ -28,7 +28,7 @@ class BucketCounts:
         return 24 * len(self.series)
 
     def split(self, edges: list[int]) -> list["BucketCounts"]:
-        """Return the counts of the series in each [edge, next edge), numbered from 0 in each."""
+        """Return the counts of the series in each [edge, next edge), renumbered from 0."""
         ends = np.searchsorted(self.series, edges).tolist()
         return [
             BucketCounts(
@@ -41,7 +41,7 @@ class BucketCounts:
 def count(samples: Samples, bounds: tuple[float, ...]) -> BucketCounts:
     """Count the values of each series in each bucket (value <= bound).
 
-    All values of a centroid are counted in the bucket of its mean.
+    All values of a centroid count in the bucket of its mean.
     """
     bucket = np.searchsorted(_column(bounds), samples.value, side="left")
     return _added(samples.series, bucket, samples.weight, len(bounds))
@@ -53,7 +53,7 @@ def _column(bounds: tuple[float, ...]) -> Floats:
 
 
 def merge(parts: list[tuple[Ints, BucketCounts]], buckets: int) -> BucketCounts:
-    """Add up the counts of several batches, each with the new numbers of its series."""
+    """Add up the counts of several batches, each given with the new numbers of its series."""
     return _added(
         np.concatenate([numbers[part.series] for numbers, part in parts]),
         np.concatenate([part.bucket for _, part in parts]),
@@ -63,7 +63,7 @@ def merge(parts: list[tuple[Ints, BucketCounts]], buckets: int) -> BucketCounts:
 
 
 def _added(series: Ints, bucket: Ints, weight: Ints, buckets: int) -> BucketCounts:
-    """Add up the weights of each series and bucket; leave out buckets from *buckets* on."""
+    """Add up the weights by series and bucket; ignore buckets from number *buckets* on."""
     inside = bucket < buckets
     if np.count_nonzero(inside) < len(inside):
         series, bucket, weight = series[inside], bucket[inside], weight[inside]

@@ -10,15 +10,15 @@ from .known_series import KnownSeries
 class Buffer:
     """The unsent samples of one series.
 
-    A buffer is made of plain lists, and recording is one atomic operation on one of them.
+    A buffer consists of plain lists, and recording is one atomic operation on one of them.
 
     Attributes:
-        values: A counter's amounts; of other metrics ``time, value, time, value, ...``, where a
+        values: A counter's amounts; for other metrics ``time, value, time, value, ...``, where a
             negative time marks a change of a gauge's shared value.
-        extra: Samples with a time of their own or metadata, as (time in ms, own time?, value,
+        extra: Samples with an explicit time or metadata, as (time in ms, explicit time?, value,
             packed metadata or None).
         distributions: Distributions, each with its time in ms.
-        idle: The number of flushes that found the buffer empty.
+        idle: The number of flushes in a row that found the buffer empty.
     """
 
     __slots__ = ("canonical", "distributions", "extra", "idle", "values")
@@ -42,19 +42,21 @@ class Buffer:
 
 
 class MetricBuffers:
-    """What this process knows of one metric, with the buffers of its series.
+    """What this process knows about one metric, with the buffers of its series.
 
     Attributes:
-        explicit: The type was given by the caller, not inferred.
-        declared: The definition comes from `declare`.
-        learned: The definition is the one that Redis holds.
-        given_options: The options that `declare` gave here last; None if it gave none.
-        stored_options: Which of these Redis was seen to hold: the same object, or an older one.
-        known_series: The series that Redis has, as far as the sender knows them.
-        exemplars: Those of the next flush, by canonical tags and bucket: time in ms, value, labels.
-        current: Of infos and state sets: the series that was set last, by the tags it is about.
+        explicit: Whether the type was given by the caller, not inferred.
+        declared: Whether the definition comes from `declare`.
+        learned: Whether the definition is the one in Redis.
+        given_options: The options last given to `declare` in this process; None if there were none.
+        stored_options: The options that Redis is known to hold: the same object, or an older one.
+        known_series: The series that the sender knows to be in Redis.
+        exemplars: Exemplars for the next flush, by canonical tags and bucket: time in ms, value,
+            labels.
+        current: For infos and state sets, the series that was set last, by its tags without labels
+            or state.
         nbytes: Bytes of the tags of all buffers.
-        until_ms: When another took its place; what it still holds is older. None if it is in use.
+        until_ms: When it was replaced; its samples are older than that. None while it is in use.
     """
 
     __slots__ = (
@@ -92,26 +94,26 @@ class MetricBuffers:
 
     @property
     def is_fixed(self) -> bool:
-        """True if the type can't change: a caller gave it, or Redis holds it."""
+        """Whether the type can't change, because a caller gave it or Redis holds it."""
         return self.explicit or self.learned
 
     @property
     def has_new_options(self) -> bool:
-        """True if Redis may not hold the options that `declare` gave here."""
+        """Whether Redis may not yet hold the options given to `declare` here."""
         return self.given_options is not self.stored_options
 
     @property
     def states(self) -> tuple[str, ...] | None:
-        """The states of a state set, as far as they are known."""
+        """The states of a state set, if they are known."""
         given = None if self.given_options is None else self.given_options.states
         return self.definition.options.states if given is None else given
 
     def has_series(self, most: int) -> bool:
-        """Return whether there are as many series as allowed: *most*, or what the metric says."""
+        """Return whether the limit of series is reached: *most*, or the metric's own limit."""
         return len(self.buffers) >= (self.definition.options.max_series or most)
 
     def waiting(self) -> int:
-        """Return how many samples are in the buffers."""
+        """Return the number of samples in the buffers."""
         width = 1 if self.definition.type == "counter" else 2
         total = 0
         for buffer in list(self.buffers.values()):

@@ -30,11 +30,11 @@ RETIRED_FLUSHES = 60
 
 
 class Collector:
-    """Drains one recorder into one send queue, whether Redis answers or not.
+    """Drains one recorder into one send queue, whether or not Redis answers.
 
     Args:
         on_collected: Called after each drain.
-        end_if_unheld: Called once a second; returns True if no client is left that could record,
+        end_if_unheld: Called once a second; returns True if no client that could record is left,
             and everything is sent. The loop then ends.
     """
 
@@ -59,7 +59,7 @@ class Collector:
     def run(self, stop: threading.Event) -> None:
         """Drain on wall-clock multiples of the flush interval until *stop* is set.
 
-        If the clock does not move, as in a test that stops the time, drain by the steady one.
+        If the clock does not move, as in a test that freezes time, use the monotonic clock.
         """
         now, interval = self._recorder.now, self._settings.flush_interval
         steady = self._recorder.steady_clock
@@ -107,13 +107,13 @@ class Collector:
                 log.exception("BUG: %r failed", sampler)
 
     def collect_now(self) -> int:
-        """`collect`, with the time of the recorder's clock."""
+        """Call `collect` with the time of the recorder's clock."""
         return self.collect(int(self._recorder.now() * 1000))
 
     def collect(self, due_ms: int) -> int:
-        """Drain all buffers into the queue; return how many samples were ever drained.
+        """Drain all buffers into the queue; return the total number of samples drained so far.
 
-        *due_ms* is the time of samples that have none of their own.
+        *due_ms* is the time given to samples without an explicit one.
         """
         with self.lock:
             self._flushes += 1

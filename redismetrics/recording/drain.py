@@ -37,14 +37,13 @@ Extra = tuple[int, bool, float, bytes | None]
 
 @dataclass(slots=True)
 class _Drained:
-    """What was taken out of the buffers of one metric; series are positions in *canonicals*.
+    """The contents of the buffers of one metric; series are positions in *canonicals*.
 
     Attributes:
-        values: The values of all series one after another. Of those that were counted instead,
-            none.
-        sizes: How many of the *values* belong to each series.
-        counted: A counter's amounts that were counted when they were taken: series, amount, how
-            often it was recorded.
+        values: The values of all series, concatenated, except for those that were counted instead.
+        sizes: The number of *values* of each series.
+        counted: A counter's amounts that were counted while draining: series, amount, and how often
+            it was recorded.
     """
 
     canonicals: list[bytes]
@@ -63,7 +62,7 @@ def drain(
     due_ms: int,
     budget: int,
 ) -> tuple[MetricBatch | None, int]:
-    """Empty *buffers* into a raw batch, None if there is nothing.
+    """Empty *buffers* into a raw batch (None if there is nothing).
 
     Also return the number of samples that lost their metadata.
     """
@@ -87,10 +86,10 @@ def drain(
 
 
 def _take(buffers: list[Buffer], is_counter: bool) -> _Drained | None:
-    """Empty *buffers*, while other threads append to them; return None if nothing is there.
+    """Empty *buffers* while other threads append to them; return None if they are empty.
 
-    There may be many buffers with one sample each: what is done for each of them is done by
-    functions in C, such as `map`.
+    There may be many buffers with one sample each, so the work per buffer is done by C functions
+    such as `map`.
     """
     held = [buffer.values for buffer in buffers]
     sizes = list(map(len, held))
@@ -134,9 +133,9 @@ def _take(buffers: list[Buffer], is_counter: bool) -> _Drained | None:
 
 
 def _take_values(held: list[list[float]], sizes: list[int]) -> tuple[Floats, Ints]:
-    """Take the first items off each list, as many as *sizes* says.
+    """Take the first *sizes* items off each list.
 
-    Return them one after another, and how many are of each list.
+    Return them concatenated, and the number from each list.
     """
     if sum(sizes) <= SLICE:
         return _take_at_once(held, sizes)
@@ -188,7 +187,7 @@ def _take_at_once(held: list[list[float]], sizes: list[int]) -> tuple[Floats, In
 
 
 def _slices(held: list[float], found: int) -> Iterator[list[float]]:
-    """Take the first *found* items off a list that other threads append to, a slice at a time."""
+    """Take the first *found* items off a list, in slices, while other threads append to it."""
     for begin in range(0, found, SLICE):
         taken = held[: min(found - begin, SLICE)]
         del held[: len(taken)]
@@ -217,9 +216,9 @@ def _from_amounts(drained: _Drained, due_ms: int) -> Samples:
 
 
 def _distinct(values: Floats, sizes: Ints) -> tuple[Ints, Floats, Ints]:
-    """Return series, value and number of the distinct values of each series, as they came.
+    """Return series, value and number of the distinct values of each series, in order of arrival.
 
-    *sizes* says how many of the *values* are of each series.
+    *sizes* are the numbers of *values* of each series.
     """
     if len(values) == len(sizes) and np.count_nonzero(sizes) == len(sizes):
         # A fast path: series that are recorded once per flush.
@@ -264,9 +263,9 @@ def _from_pairs(drained: _Drained) -> Samples:
 
 
 def _resolve_changes(time: Floats, value: Floats, series: Ints) -> Samples:
-    """Turn changes after a set in this flush into values.
+    """Turn changes after a set in the same flush into values.
 
-    The changes before it become one row with the flag CHANGE, the net change.
+    The changes before it become one row with the flag CHANGE: the net change.
     """
     rows: list[tuple[int, int, float, int]] = []
     change_at: dict[int, int] = {}
@@ -296,9 +295,10 @@ def _resolve_changes(time: Floats, value: Floats, series: Ints) -> Samples:
 
 
 def _from_extras(extras: list[tuple[int, list[Extra]]], *, is_bounded: bool) -> tuple[Samples, int]:
-    """Return columns of samples with a time of their own or metadata.
+    """Return columns of samples with an explicit time or metadata.
 
-    Also return the number of samples that lost their metadata, if that *is_bounded*.
+    Also return the number of samples that lost their metadata, which happens only if it
+    *is_bounded*.
     """
     rows = [(at, *row) for at, found in extras for row in found]
     metadata = {number: row[4] for number, row in enumerate(rows) if row[4] is not None}
@@ -316,7 +316,7 @@ def _from_extras(extras: list[tuple[int, list[Extra]]], *, is_bounded: bool) -> 
 
 
 def _from_distributions(found: list[tuple[int, int, Distribution]]) -> Samples:
-    """Return columns of distributions: their values as centroids beside an exact summary."""
+    """Return columns of distributions: their values as centroids, with an exact summary."""
     rows: list[tuple[int, int, float, int, int]] = []
     exact: list[tuple[int, int, float, float, float, float, float, int]] = []
     for at, time_ms, part in found:

@@ -1,4 +1,4 @@
-"""Counts of what a process could not keep: dropped samples and merged series."""
+"""Counts of dropped samples and merged series."""
 
 import logging
 import threading
@@ -18,7 +18,7 @@ MAX_WARNINGS = 1_000
 class Drops:
     """Dropped samples by reason, and series that were merged into the overflow series.
 
-    `drop` never waits, because a signal handler or a `__del__` may call it at any point.
+    `drop` never blocks, because a signal handler or a `__del__` may call it at any point.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -31,13 +31,13 @@ class Drops:
         self.overflows: dict[tuple[str, str], int] = {}
 
     def drop(self, reason: str, count: int = 1) -> None:
-        """Count samples that are not kept."""
+        """Count samples as dropped."""
         self._new.append((reason, count))
         if len(self._new) > 1000:
             self.totals()
 
     def totals(self) -> Tally[str]:
-        """Return how many samples were dropped so far, by reason."""
+        """Return the number of samples dropped so far, by reason."""
         # If the lock is taken, another thread, or the code that this call interrupts, is counting.
         if self._lock.acquire(blocking=False):
             try:
@@ -51,7 +51,7 @@ class Drops:
     def overflow(self, name: str, tag: str, count: int) -> None:
         """Count series that were merged into the overflow series; warn once per metric and tag.
 
-        An empty *tag*: the metric has more than `max_series` series. Otherwise *tag* has more
+        If *tag* is empty, the metric has more than `max_series` series; otherwise *tag* has more
         than `max_tag_values` values.
         """
         if tag:
@@ -71,7 +71,7 @@ class Drops:
             self.overflows[name, tag] = self.overflows.get((name, tag), 0) + count
 
     def warn_once(self, message: str, *arguments: Any) -> None:
-        """Log a warning the first time only."""
+        """Log a warning, but only the first time."""
         text = message % arguments
         if text not in self._warnings and len(self._warnings) < MAX_WARNINGS:
             self._warnings.add(text)

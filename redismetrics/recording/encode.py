@@ -38,13 +38,13 @@ _NO_BASES = bytes(4)
 
 
 class EncodedBatch(NamedTuple):
-    """A metric's batch as arguments of record.lua; see there.
+    """A metric's batch as arguments of record.lua, which describes them.
 
     Attributes:
-        oldest_ms: Of its samples.
-        newest_ms: Of those whose time was given by the caller; else 0.
+        oldest_ms: Time of the oldest sample.
+        newest_ms: Newest time that was given by a caller; 0 if there is none.
         introduction: Definition and series, if the metric is introduced.
-        options: Of the metric.
+        options: The options of the metric.
         exemplars: See lua/include/exemplars.lua; empty if there are none.
     """
 
@@ -62,9 +62,9 @@ class EncodedBatch(NamedTuple):
 def encode(batch: MetricBatch, known: KnownSeries, values: bytes | None = None) -> EncodedBatch:
     """Encode a batch for record.lua.
 
-    *known* are the series that Redis is known to have. If it has all of the batch, with the same
-    definition, their ids are sent and nothing else. *values* are those of this process, which take
-    the place of a change of the totals.
+    *known* are the series that Redis is known to have. If they include all series of the batch,
+    with the same definition, only their ids are sent. *values* are the per-process values, sent
+    instead of a change of the totals.
     """
     samples, changes = batch.samples, batch.changes
     if batch.is_repeated:
@@ -96,7 +96,7 @@ def _encoded(
     change: bytes,
     body: bytes,
 ) -> EncodedBatch:
-    """Return a batch encoded; *times* are how many samples it has, and their oldest and newest."""
+    """Return the encoded batch; *times* are its number of samples, oldest and newest time."""
     count, oldest, newest_own = times
     ids = known.packed_ids(batch.canonicals) if batch.definition == known.definition else None
     introduction: tuple[bytes, ...] = ()
@@ -138,7 +138,7 @@ def _encoded(
 
 
 def _pack_series(canonicals: list[bytes], ids: list[int | None]) -> bytes:
-    """Return the series of an introduced metric: each its id, or its tags if that is not known."""
+    """Return the series of an introduced metric: each id, or the tags if the id is unknown."""
     mixed = [
         canonical if known is None else known
         for canonical, known in zip(canonicals, ids, strict=True)
@@ -148,7 +148,7 @@ def _pack_series(canonicals: list[bytes], ids: list[int | None]) -> bytes:
 
 
 def _pack(changes: Changes) -> bytes:
-    """Return how the totals of each series change, without stamp and ids."""
+    """Return the changes of each series' totals, without stamp and ids."""
     if isinstance(changes, CounterChanges):
         return totals.pack_counter(changes.amount)
     if isinstance(changes, GaugeChanges):

@@ -16,7 +16,7 @@ MAX_EXEMPLARS = 1_000
 
 
 class RecordedExemplar(NamedTuple):
-    """An exemplar of the series at that place of the batch: time in ms, value, packed labels."""
+    """An exemplar of the series at a position of the batch: time in ms, value, packed labels."""
 
     series: int
     time: int
@@ -30,7 +30,7 @@ class RecordedExemplar(NamedTuple):
 
 
 def bucket_of(definition: Definition, value: float) -> int:
-    """Return the number of the bucket of a value, from 1; 0 for a counter."""
+    """Return the bucket number of a value, from 1; 0 for a counter."""
     return bisect_left(definition.buckets, value) + 1 if definition.type == "histogram" else 0
 
 
@@ -47,7 +47,7 @@ def note(
 
 
 def take(metric: MetricBuffers) -> dict[tuple[bytes, int], tuple[int, float, bytes]]:
-    """Return the exemplars of a metric, and forget them. Call it before its samples are taken."""
+    """Remove and return the exemplars of a metric. Call it before its samples are drained."""
     taken, metric.exemplars = metric.exemplars, {}
     # Copied at once, since another thread may still add to it.
     return dict(taken)
@@ -66,7 +66,7 @@ def of_batch(
 
 
 def pack(exemplars: Iterable[RecordedExemplar], definition: Definition) -> bytes:
-    """Return the newest exemplar of each series and bucket as record.lua takes them."""
+    """Return the newest exemplar of each series and bucket in the format of record.lua."""
     newest: dict[tuple[int, int], RecordedExemplar] = {}
     for each in exemplars:
         key = (each.series, bucket_of(definition, each.value))

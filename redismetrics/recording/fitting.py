@@ -1,4 +1,4 @@
-"""Which samples Redis accepts: of the metric's type, and neither too old nor too far ahead."""
+"""Decide which samples Redis accepts: those of the right type, not too old or too far ahead."""
 
 import logging
 from collections.abc import Collection
@@ -28,11 +28,11 @@ class Fitting:
     """Converts batches to what Redis accepts; drops and counts the rest.
 
     Attributes:
-        settings: Those of the client, with a *max_age* that the namespace allows.
-        own: The values of gauges of which each process has one.
-        mismatches: By metric: the message of a `TypeMismatch`, or "" once it was raised.
-        offset_ms: The server's clock minus ours, as of the last reply. Either may have been set
-            since, so nothing is dropped because of it before the server is asked again.
+        settings: The client's settings, with a *max_age* that the namespace allows.
+        own: The values of per-process gauges.
+        mismatches: The message of a `TypeMismatch` by metric, or "" once it was raised.
+        offset_ms: The server's clock minus ours, at the last reply. Either clock may have been set
+            since, so the server's time is read again before anything is dropped.
     """
 
     def __init__(self, recorder: Recorder, send_queue: SendQueue, known: KnownDefinitions) -> None:
@@ -48,11 +48,11 @@ class Fitting:
         return self._recorder.clock() * 1000
 
     def set_server_time(self, server_ms: float, at_ms: float | None = None) -> None:
-        """Note the server's time as of *at_ms* of our clock, or of now."""
+        """Note the server's time at *at_ms* of our clock, or now."""
         self.offset_ms = server_ms - (self.now_ms() if at_ms is None else at_ms)
 
     def limits(self, server_ms: float | None = None) -> tuple[int, int]:
-        """Return the oldest and the newest time in ms that Redis accepts, as far as known."""
+        """Return the oldest and newest time in ms that Redis accepts, as far as known."""
         now = self.now_ms() + self.offset_ms if server_ms is None else server_ms
         return (
             round(now - self.settings.max_age * 1000),
@@ -60,7 +60,7 @@ class Fitting:
         )
 
     def look_up(self, shard: int, found: list[MetricBatch]) -> Operation[set[str]]:
-        """Look up new metrics in the catalog, and the time if a batch is too old or too far ahead.
+        """Look up new metrics in the catalogue, and the server's time if a batch's times seem off.
 
         Return the names of metrics whose definition can't be read.
         """
@@ -85,7 +85,7 @@ class Fitting:
         return unreadable
 
     def _learn(self, shard: int, name: str, definition: Definition) -> Operation[None]:
-        """Learn what Redis holds; if `declare` gave other options here, store them first."""
+        """Learn the definitions in Redis; first store options from `declare` that differ."""
         options, current = self._known.new_options(name), self._known.definition(name)
         if options is not None and current is not None and current.type == definition.type:
             changed = yield from catalog.set_options(self.settings.namespace, shard, name, options)
@@ -95,7 +95,7 @@ class Fitting:
         self._known.learn(name, definition)
 
     def needs_no_look_up(self, found: list[MetricBatch]) -> bool:
-        """True if Redis needs not be asked before these are sent."""
+        """Return whether these batches can be sent without asking Redis first."""
         limits = self.limits()
         return all(
             self._known.is_learned(batch.name) and not is_outside(batch, *limits) for batch in found
@@ -104,7 +104,7 @@ class Fitting:
     def fit_all(
         self, found: list[MetricBatch], unreadable: Collection[str] = ()
     ) -> list[MetricBatch]:
-        """Return what fits and is not too old; drop and count the rest."""
+        """Return the batches that fit and are not too old; drop and count the rest."""
         limits, ready = self.limits(), []
         for batch in found:
             if batch.name in unreadable:
@@ -121,7 +121,7 @@ class Fitting:
         return ready
 
     def _first_part(self, batch: MetricBatch) -> MetricBatch:
-        """Return what one block of a metric that keeps its samples may hold; queue the rest."""
+        """Return what fits into one block, if the metric keeps its samples; queue the rest."""
         if not batch.definition.keeps_samples:
             return batch
         rows, metadata = len(batch.samples), metadata_columns.nbytes(batch.samples.metadata)
@@ -152,7 +152,7 @@ class Fitting:
         return fitting
 
     def _rename(self, batch: MetricBatch) -> None:
-        """Queue a batch again under the name that it has where Redis holds another type."""
+        """Queue a batch again under its alternative name, because Redis holds another type."""
         other = self._recorder.renames[batch.name]
         self._renamed.add(batch.name)
         self._recorder.warn_once(
@@ -169,7 +169,7 @@ class Fitting:
     def drop_outside(
         self, batch: MetricBatch, oldest_ms: int, newest_ms: int
     ) -> MetricBatch | None:
-        """Drop and count what is too old or too far ahead; return the rest, None if none is."""
+        """Drop and count samples that are too old or too far ahead; return the rest, or None."""
         kept, old, ahead = metric_batch.drop_outside(batch, oldest_ms, newest_ms)
         if old or ahead:
             self._send_queue.drop("too_old", old, batch.name)
@@ -182,7 +182,7 @@ class Fitting:
         return kept
 
     def correct(self, batch: MetricBatch, reason: str, detail: bytes) -> MetricBatch | None:
-        """Correct a batch that record.lua refused; return what remains of it, None if nothing."""
+        """Correct a batch that record.lua refused; return what remains of it, or None."""
         if reason == "definition":
             # Another process created the metric between our look-up and our batch.
             definition = Definition.unpack(detail)

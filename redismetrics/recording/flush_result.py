@@ -1,4 +1,4 @@
-"""What a flush reports: how many samples are stored, and how many are dropped for which reason."""
+"""The report of a flush: the number of stored samples, and of dropped samples by reason."""
 
 from collections import Counter as Tally
 from collections.abc import Iterable
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class FlushResult:
-    """The result of `flush`: what was settled since the flush before it.
+    """The result of `flush`: what was stored or dropped since the previous flush.
 
     Attributes:
         stored: The number of samples that Redis confirmed.
-        dropped: The number of samples that are not stored and never will be, by reason (see
+        dropped: The number of samples that are not and never will be stored, by reason (see
             docs/settings.md). Empty if all are stored.
     """
 
@@ -19,7 +19,7 @@ class FlushResult:
     dropped: dict[str, int] = field(default_factory=dict)
 
     def since(self, earlier: "FlushResult") -> "FlushResult":
-        """Return the difference from *earlier*, where both count from the same beginning."""
+        """Return the difference from *earlier*; both count from the same start."""
         dropped = {
             reason: count - earlier.dropped.get(reason, 0)
             for reason, count in self.dropped.items()
@@ -29,9 +29,9 @@ class FlushResult:
 
 
 class SettledWatch:
-    """Counts what is settled of metrics of these *names*.
+    """Counts stored and dropped samples of metrics with these *names*.
 
-    Samples that were given up without a look at their metrics have the name "".
+    Samples that were given up without looking at their metrics have the name "".
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -46,12 +46,12 @@ class SettledWatch:
             self.stored[name] += count
 
     def drop(self, name: str, reason: str, count: int) -> None:
-        """Count samples of a metric as dropped; an empty *name* is any metric."""
+        """Count samples of a metric as dropped; an empty *name* means any metric."""
         if not name or name in self._names:
             self.dropped[name, reason] += count
 
     def result(self) -> FlushResult:
-        """Return what was settled so far, of all names together."""
+        """Return what was stored and dropped so far, over all names."""
         dropped: Tally[str] = Tally()
         for (_, reason), count in self.dropped.items():
             dropped[reason] += count

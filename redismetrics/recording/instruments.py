@@ -26,11 +26,11 @@ default_client: Callable[[], Recording] = _no_default
 class Instrument:
     """A series with a name and tags.
 
-    It binds to its client at first use, so `configure()` may follow after it is created. A copy,
-    also a pickled one, is a handle of the same series that binds itself where it is used.
+    It binds to its client on first use, so `configure()` may be called after it is created. A copy,
+    even a pickled one, is a handle of the same series and binds where it is used.
 
     Attributes:
-        buffer: Where its samples go once it is bound.
+        buffer: The buffer for its samples, once it is bound.
     """
 
     __slots__ = ("__weakref__", "_append", "_clock", "_metrics", "buffer", "name", "tags")
@@ -65,14 +65,14 @@ class Instrument:
         buffer: Buffer | None = None,
         clock: Clock = system_clock,
     ) -> Callable[[Any], None]:
-        """Record by *append* from now on; return it. For `Recorder.bind`."""
+        """Record through *append* from now on; return it. For `Recorder.bind`."""
         self.buffer = buffer
         self._clock = clock
         self._append = append
         return append
 
     def unbind(self) -> None:
-        """Look up the buffer again at the next use."""
+        """Look up the buffer again on the next use."""
         self.bind_to(self._first)
 
     def _recorder(self) -> Recorder:
@@ -86,7 +86,7 @@ class Instrument:
         append(item)
 
     def _slow(self, value: Any, *, change: bool = False, exemplar: Any = None) -> None:
-        """Check *value* and record it; the fast paths take only plain numbers."""
+        """Check *value* and record it. The slow path: the fast ones accept only plain numbers."""
         self._recorder().add(
             self.kind,
             self.name,
@@ -101,7 +101,7 @@ class Instrument:
 def _rebuild(
     kind: type[Instrument], name: str, tags: dict[str, str], metrics: Recording | None
 ) -> Instrument:
-    """Return a copy of an instrument, not bound yet."""
+    """Return an unbound copy of an instrument."""
     made = kind.__new__(kind)
     Instrument.__init__(made, name, tags, metrics=metrics)
     return made
@@ -114,7 +114,7 @@ class Counter(Instrument):
     kind = "counter"
 
     def increment(self, amount: int | float = 1, exemplar: Mapping[str, Any] | None = None) -> None:
-        """Add *amount*, which must be at least 0; for *exemplar* see `Metrics.increment`."""
+        """Add *amount*, which must be at least 0. For *exemplar*, see `Metrics.increment`."""
         if exemplar is None and (
             amount is ONE or (amount.__class__ is int and 0 <= amount <= 1 << 53)
         ):
@@ -126,8 +126,8 @@ class Counter(Instrument):
 class Gauge(Instrument):
     """A bound gauge: `.set(value)`, `.add(delta)`.
 
-    With ``per="process"`` each process has a value of its own, and *merge* says how these become
-    one when they are read: see `Metrics.declare`.
+    With ``per="process"``, each process has its own value, and *merge* says how they are combined
+    when they are read; see `Metrics.declare`.
     """
 
     __slots__ = ("_merge", "_per")
@@ -166,14 +166,14 @@ class Gauge(Instrument):
             registry.give_options(self.name, "gauge", per=self._per, merge=self._merge)
 
     def set(self, value: float) -> None:
-        """Set the value now."""
+        """Set the value."""
         if value.__class__ is float and -1.7e308 <= value <= 1.7e308:
             self._append((self._clock(), value))
         else:
             self._slow(value)
 
     def add(self, delta: float) -> None:
-        """Change the value that all processes share, or that of this process.
+        """Change the value that all processes share, or this process's own value.
 
         One flush stores the net change as one sample.
         """
@@ -190,27 +190,27 @@ class Histogram(Instrument):
     kind = "histogram"
 
     def record(self, value: float, exemplar: Mapping[str, Any] | None = None) -> None:
-        """Record one value; for *exemplar* see `Metrics.histogram`."""
+        """Record one value. For *exemplar*, see `Metrics.histogram`."""
         if exemplar is None and value.__class__ is float and -1.7e308 <= value <= 1.7e308:
             self._append((self._clock(), value))
         else:
             self._slow(value, exemplar=exemplar)
 
     def time(self, unit: str | None = None) -> Timer:
-        """Measure a `with` body or decorate a function, as `Metrics.measure` does."""
+        """Measure a `with` body or decorate a function, like `Metrics.measure`."""
         check_unit(unit)
         return Timer(_MeasuredSeries(self, unit))
 
 
 @dataclass(frozen=True, slots=True)
 class _MeasuredSeries:
-    """The series of one `Histogram.time`, or of one of a summary."""
+    """The series of one `Histogram.time` or `SummaryInstrument.time`."""
 
     instrument: "Histogram | SummaryInstrument"
     unit: str | None
 
     def scale(self) -> float:
-        """Return what seconds are multiplied by for the unit of the metric."""
+        """Return the factor from seconds to the metric's unit."""
         measured = self.instrument
         return time_scale(measured._recorder(), measured.name, self.unit, measured.kind)
 
@@ -220,18 +220,18 @@ class _MeasuredSeries:
 
 
 class InfoInstrument(Instrument):
-    """An info, as `Metrics.info` returns it: `.set(labels)`."""
+    """An info, as returned by `Metrics.info`: `.set(labels)`."""
 
     __slots__ = ()
     kind = "info"
 
     def set(self, labels: Mapping[str, Any], **tags: Any) -> None:
-        """Set the labels of the series with these *tags*, in place of those set before."""
+        """Set the labels of the series with these *tags*, replacing those set before."""
         self._recorder().add(self.kind, self.name, labels, {**self.tags, **tags})
 
 
 class StateSetInstrument(Instrument):
-    """A state set, as `Metrics.state_set` returns it: `.set(state)`."""
+    """A state set, as returned by `Metrics.state_set`: `.set(state)`."""
 
     __slots__ = ()
     kind = "stateset"
@@ -242,13 +242,13 @@ class StateSetInstrument(Instrument):
 
 
 class SummaryInstrument(Instrument):
-    """A bound summary, as `Metrics.summary` returns it: `.record(value)`, `.time()`."""
+    """A bound summary, as returned by `Metrics.summary`: `.record(value)`, `.time()`."""
 
     __slots__ = ()
     kind = "summary"
 
     def record(self, value: float, **tags: Any) -> None:
-        """Record one value, of the series that has these *tags* too."""
+        """Record one value, in the series with these additional *tags*."""
         if tags:
             client = default_client() if self._metrics is None else self._metrics
             client._record_value(
@@ -266,6 +266,6 @@ class SummaryInstrument(Instrument):
             self._slow(value)
 
     def time(self, unit: str | None = None) -> Timer:
-        """Measure a `with` body or decorate a function, as `Histogram.time` does."""
+        """Measure a `with` body or decorate a function, like `Histogram.time`."""
         check_unit(unit)
         return Timer(_MeasuredSeries(self, unit))

@@ -1,4 +1,4 @@
-"""What the other packages of this project need of a client, and applications don't."""
+"""Client internals for other packages of this project, not for applications."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -18,10 +18,10 @@ from .sink import Sink
 
 
 class RecordingInternals:
-    """The attribute `internals` of a client: for packages of this project, may change any time.
+    """The attribute `internals` of a client, for packages of this project; may change at any time.
 
-    `configure()` gives the default client another one. So ``client.internals is not seen`` tells
-    that what was declared or cached with *seen* must be done again.
+    `configure()` gives the default client a new one. So ``client.internals is not seen`` means that
+    what was declared or cached with *seen* must be done again.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -33,9 +33,9 @@ class RecordingInternals:
 
     @property
     def destination(self) -> tuple[str | None, str] | Sink:
-        """Where samples go, which is equal for clients that record into the same place.
+        """Where samples go; equal for clients that record into the same place.
 
-        URL and namespace; or the sink itself, in a capture and for ``none://``.
+        The URL and namespace, or the sink itself in a capture and for ``none://``.
         """
         sink = self._recorder.sink
         settings = self._recorder.settings
@@ -47,41 +47,41 @@ class RecordingInternals:
 
     @property
     def closed(self) -> bool:
-        """True once the client is closed: what is recorded from then on is dropped."""
+        """True once the client is closed; samples recorded from then on are dropped."""
         return self._recorder.closed
 
     def definition(self, name: str) -> Definition | None:
-        """Return what this process knows of a metric; None if it knows nothing."""
+        """Return the definition of a metric in this process; None if it is unknown."""
         known = self._recorder.metrics.get(name)
         return None if known is None else known.definition
 
     def confirmed_definition(self, name: str) -> Definition | None:
-        """Return the definition of a metric that Redis confirmed; None before it did."""
+        """Return the definition of a metric that Redis has confirmed; None before that."""
         known = self._recorder.metrics.get(name)
         return known.definition if known is not None and known.learned else None
 
     def check_type(self, name: str, type: MetricType) -> None:
-        """Raise `TypeMismatch` if the metric is known to have another type. Changes nothing."""
+        """Raise `TypeMismatch` if the metric is known to have another type. Has no side effects."""
         self._recorder.type_of(name, type)
 
     def declare(self, name: str, definition: Definition) -> None:
-        """Declare a metric, as `Metrics.declare` does."""
+        """Declare a metric, like `Metrics.declare`."""
         self._recorder.declare(name, definition)
 
     def declare_default(self, name: str, definition: Definition) -> None:
-        """Declare a metric unless the application or Redis has already said what it is."""
+        """Declare a metric, unless the application or Redis has already defined it."""
         known = self._recorder.metrics.get(name)
         if known is None or not known.is_fixed:
             self._recorder.declare(name, definition)
 
     def declare_type(self, name: str, type: MetricType) -> None:
-        """Fix the type of a metric, and leave the rest of its definition to others."""
+        """Fix the type of a metric, and leave the rest of its definition open."""
         self._recorder.metric(name, type, explicit=True)
 
     def rename_on_mismatch(self, name: str, other: str) -> None:
-        """Store a metric as *other* if Redis holds one of another type under its name.
+        """Store a metric as *other* if Redis has one of another type under its name.
 
-        Otherwise its samples are dropped.
+        Without this, its samples would be dropped.
         """
         self._recorder.renames[name] = other
 
@@ -90,12 +90,12 @@ class RecordingInternals:
         self._recorder.forget(name)
 
     def add_sampler(self, sampler: Callable[[], None]) -> None:
-        """Call *sampler* before each flush, in the collector thread; no effect a second time."""
+        """Call *sampler* before each flush, in the collector thread. Adding it again is a no-op."""
         if sampler not in self._recorder.samplers:
             self._recorder.samplers.append(sampler)
 
     def samplers(self) -> list[Callable[[], None]]:
-        """Return what `add_sampler` added and `remove_sampler` did not remove."""
+        """Return the current samplers."""
         return list(self._recorder.samplers)
 
     def remove_sampler(self, sampler: Callable[[], None]) -> None:
@@ -110,7 +110,7 @@ class RecordingInternals:
             self._recorder.warn_once(message, *arguments)
 
     def settle(self, timeout: float) -> None:
-        """Wait as `flush` does, and let the application's next `flush` report the result.
+        """Wait like `flush`, but let the application's next `flush` report the result.
 
         Raises:
             StoreError: As `flush` does.
@@ -122,14 +122,14 @@ class RecordingInternals:
         await self._recorder.sink.asettle(timeout)
 
     def watch_settled(self, names: Iterable[str]) -> AbstractContextManager[SettledWatch]:
-        """Count what is stored and dropped of metrics of these *names* inside the block.
+        """Count stored and dropped samples of metrics with these *names* inside the block.
 
-        Samples that other callers record of the same metrics count too.
+        Samples of the same metrics from other callers are counted too.
         """
         return self._recorder.sink.watch(names)
 
     def add_to_gauge(self, name: str, delta: float, tags: Tags | None = None) -> None:
-        """Add *delta* to the value of a gauge that all processes share."""
+        """Add *delta* to the shared value of a gauge."""
         self._recorder.add("gauge", name, delta, tags, change=True)
 
     def add_distribution(
@@ -140,13 +140,13 @@ class RecordingInternals:
         timestamp: Any = None,
         kind: MetricType = "histogram",
     ) -> None:
-        """Record many values of a histogram or summary at once, already counted elsewhere."""
+        """Record many values of a histogram or summary at once, aggregated elsewhere."""
         self._recorder.add_distribution(name, distribution, tags, timestamp, kind)
 
     def note_exemplar(
         self, name: str, canonical: bytes, value: float, labels: Mapping[str, str], timestamp: float
     ) -> None:
-        """Give a sample that was recorded just now an exemplar, as `increment` does.
+        """Attach an exemplar to a sample that was just recorded, like `increment`.
 
         *canonical* are the packed tags of its series.
 
@@ -165,7 +165,7 @@ class RecordingInternals:
         tags: Tags | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Return whether this process holds the series of a sample, as `record` takes it.
+        """Return whether this process holds the series of a sample; arguments as for `record`.
 
         False if the sample is invalid.
         """
@@ -179,7 +179,7 @@ class RecordingInternals:
         return pack_tags(clean or {}) in known.buffers
 
     def buffered_counts(self) -> tuple[int, int, int]:
-        """Return how many metrics are known, and how many series and bytes of tags have buffers."""
+        """Return the number of known metrics, and of buffered series and their bytes of tags."""
         known = self._recorder.metrics
         metrics = list(known.values())
         series = sum(len(metric.buffers) for metric in metrics)

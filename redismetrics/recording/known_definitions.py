@@ -1,4 +1,4 @@
-"""What the sender knows of the metrics in Redis: definitions and numbers of series."""
+"""What the sender knows about the metrics in Redis: definitions and series ids."""
 
 from collections.abc import Iterable
 
@@ -13,10 +13,10 @@ from .recorder import Recorder
 
 
 class KnownDefinitions:
-    """The sender's view of a recorder's metrics: what Redis holds of them.
+    """The sender's view of a recorder's metrics: their state in Redis.
 
     Attributes:
-        conflicts: How often Redis held another definition than the one declared here.
+        conflicts: How often Redis had a different definition than the one declared here.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -27,24 +27,24 @@ class KnownDefinitions:
         return self._recorder.metrics.get(name)
 
     def is_learned(self, name: str) -> bool:
-        """True if the definition is the one that Redis holds, with all options given here."""
+        """Return whether the definition is the one in Redis, with all options given here."""
         metric = self._metric(name)
         return metric is not None and metric.learned and not metric.has_new_options
 
     def new_options(self, name: str) -> Options | None:
-        """Return the options that `declare` gave and Redis does not hold yet."""
+        """Return the options given to `declare` that Redis does not have yet."""
         metric = self._metric(name)
         return metric.given_options if metric is not None and metric.has_new_options else None
 
     def definition(self, name: str) -> Definition | None:
-        """Return what this process knows of a metric; None if it knows nothing."""
+        """Return the definition of a metric in this process; None if it is unknown."""
         metric = self._metric(name)
         return None if metric is None else metric.definition
 
     def learn(self, name: str, definition: Definition) -> None:
-        """Take over the definition that Redis holds, unless its type contradicts an explicit one.
+        """Adopt the definition in Redis, unless its type contradicts an explicit one.
 
-        Samples of such a metric don't fit and are dropped later.
+        In that case the samples don't fit, and are dropped later.
         """
         metric = self._metric(name)
         if metric is None:
@@ -77,7 +77,7 @@ class KnownDefinitions:
 
     @staticmethod
     def _compare_options(metric: MetricBuffers, definition: Definition) -> None:
-        """Note whether Redis, which holds *definition*, has the options that were given here."""
+        """Note whether *definition*, which Redis holds, has the options that were given here."""
         given = metric.given_options
         if given is None or not metric.has_new_options:
             return
@@ -95,14 +95,14 @@ class KnownDefinitions:
         return KnownSeries() if metric is None else metric.known_series
 
     def learn_ids(self, batch: MetricBatch, ids: Iterable[int], epoch: int, stamp: bytes) -> None:
-        """Remember the numbers of the series of a batch that was stored."""
+        """Remember the series ids of a stored batch."""
         known = self.series(batch.name)
         if len(known.ids) > CACHED:
             known.forget()
         known.learn(batch.canonicals, ids, epoch, stamp, batch.definition)
 
     def forget_ids(self, name: str | None = None) -> None:
-        """Forget the numbers of the series of one metric, or of all."""
+        """Forget the series ids of one metric, or of all."""
         if name is not None:
             self.series(name).forget()
             return

@@ -1,4 +1,4 @@
-"""The namespace's configuration as a sender knows it, and when to look at it again."""
+"""The namespace's configuration as known to a sender, and when to read it again."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ CHECK_INTERVAL = 10.0
 
 
 class KnownNamespace:
-    """The configuration of one namespace; written again, as it was, if Redis has lost it.
+    """The configuration of one namespace, which is restored if Redis has lost it.
 
     Without it, new readers would look for all metrics in one shard.
     """

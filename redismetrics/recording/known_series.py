@@ -1,4 +1,4 @@
-"""The series of a metric that Redis has, as far as a process knows them."""
+"""The series of a metric in Redis that a process knows."""
 
 import struct
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ _KEPT_FROM = 32
 
 @dataclass(slots=True, eq=False)
 class KnownSeries:
-    """What replies of record.lua have told about the series of a metric.
+    """What is known about the series of a metric from the replies of record.lua.
 
     Attributes:
-        ids: Numbers of series, by canonical tags.
-        epoch: In which these numbers are valid.
-        stamp: Stamp of the metric in the catalogue, in that epoch.
-        definition: That of the metric in that epoch; None if nothing is known.
+        ids: Series ids by canonical tags.
+        epoch: The epoch in which these ids are valid.
+        stamp: Stamp of the metric in the catalogue in that epoch.
+        definition: Definition of the metric in that epoch; None if nothing is known.
     """
 
     ids: dict[bytes, int] = field(default_factory=dict)
@@ -37,11 +37,11 @@ class KnownSeries:
         stamp: bytes,
         definition: Definition,
     ) -> None:
-        """Remember the numbers of some series, which Redis stored with *definition*.
+        """Remember the ids of some series, which Redis stored with *definition*.
 
-        A number below 0 is that of a series that does not exist.
+        An id below 0 means that the series does not exist.
 
-        Those learned in another epoch may be of series that were removed: they are forgotten.
+        Ids learned in another epoch are forgotten, because their series may have been removed.
         """
         self._packed.clear()
         if self.epoch != epoch:
@@ -51,7 +51,7 @@ class KnownSeries:
         self.ids.update((canonical, number) for canonical, number in pairs if number >= 0)
 
     def packed_ids(self, canonicals: list[bytes]) -> bytes | None:
-        """Return the ids of these series, u4 each; None if one of them is not known."""
+        """Return the ids of these series as u4; None if any of them is unknown."""
         kept = self._packed.get(canonicals[0])
         # Equal lists mostly have the same elements, which are compared by identity.
         if kept is not None and kept[0] == canonicals:
@@ -68,7 +68,7 @@ class KnownSeries:
         return packed
 
     def forget(self, canonical: bytes | None = None) -> None:
-        """Forget the number of a series, or of all."""
+        """Forget the id of one series, or of all."""
         if canonical is None:
             self.ids.clear()
         else:

@@ -1,8 +1,8 @@
 """Record infos and state sets: see `redismetrics.model.label_sets`.
 
-What is set gets the value 1. What this process had set before, or the other states of a state set,
-get 0 at the same time: otherwise two values that were set within one millisecond could not be told
-apart.
+The new series gets the value 1. At the same time, the one that this process had set before, or the
+other states of a state set, get 0: otherwise two values set within one millisecond could not be
+ordered.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def checked(
     metadata: Mapping[str, Any] | None,
     timestamp: Any,
 ) -> tuple[MetricType, float, int | None, None, dict[str, str]]:
-    """Return what `Recorder.checked` returns; *value* are labels, or a state. Changes nothing.
+    """Return the same as `Recorder.checked`; *value* is labels, or a state. Has no side effects.
 
     Raises:
         InvalidMetric: A subclass of it, for the first argument that is not valid.
@@ -51,7 +51,7 @@ def clear_replaced(
     buffer: Buffer,
     time_ms: int | None,
 ) -> None:
-    """Record 0 for all that the value with the tags *series*, in *buffer*, replaces."""
+    """Record 0 for all series that are replaced by the one with the tags *series*, in *buffer*."""
     now = recorder.clock()
     for tags in _replaced(metric, series, buffer.canonical, recorder.settings.max_series):
         other = recorder.buffer(metric, tags)
@@ -66,7 +66,7 @@ def clear_replaced(
 def _replaced(
     metric: MetricBuffers, series: dict[str, str], canonical: bytes, most: int
 ) -> list[dict[str, str]]:
-    """Return the tags of the series that *series* replaces."""
+    """Return the tags of the series that are replaced by *series*."""
     kind, name, states = metric.definition.type, metric.name, metric.states
     if kind == "stateset" and states is not None:
         return [{**series, name: state} for state in states if state != series[name]]

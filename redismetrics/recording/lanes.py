@@ -1,7 +1,7 @@
-"""Operations of several shards at the same time, so that none waits for another's node.
+"""Run operations on several shards concurrently, so that none waits for another's node.
 
 All Python code of the operations runs in the thread that calls `start` and `next_end`. Only their
-round trips run in other threads: one for each node of the cluster, over one connection.
+round trips run in other threads: one per node of the cluster, each with one connection.
 """
 
 import threading
@@ -17,7 +17,7 @@ from redismetrics.store.driver import Operation, Overlapped, sendable
 
 @dataclass(slots=True)
 class _Trip:
-    """A round trip of one operation: its commands, then their replies or an error."""
+    """One round trip of an operation: its commands, then their replies or an error."""
 
     number: int
     steps: Operation[None]
@@ -31,7 +31,7 @@ _Done = SimpleQueue[_Trip | None]
 
 
 class Lanes:
-    """Runs operations, each with a number, on the nodes of one cluster."""
+    """Runs numbered operations on the nodes of one cluster."""
 
     def __init__(self, client: ClusterClient) -> None:
         self._client = client
@@ -43,20 +43,20 @@ class Lanes:
         self._ended: list[tuple[int, StoreError | None]] = []
 
     def running(self) -> list[int]:
-        """Return the numbers of all operations that have not ended."""
+        """Return the numbers of all unfinished operations."""
         return list(self._running)
 
     def is_running(self, number: int) -> bool:
         return number in self._running
 
     def start(self, number: int, operation: Operation[None]) -> None:
-        """Run *operation* up to its first round trip. No other of this number may be running."""
+        """Run *operation* up to its first round trip. Its number must not be in use."""
         steps = sendable(operation)
         self._running[number] = steps
         self._step(_Trip(number, steps), is_first=True)
 
     def next_end(self, timeout: float | None) -> tuple[int, StoreError | None] | None:
-        """Wait until an operation ends; return its number and why it failed, if it did.
+        """Wait until an operation ends; return its number, and its error if it failed.
 
         Return None after *timeout* seconds, or as soon as `wake` is called.
         """
@@ -71,11 +71,11 @@ class Lanes:
         return self._ended.pop()
 
     def wake(self) -> None:
-        """Let `next_end` return. Any thread may call this."""
+        """Make `next_end` return. Any thread may call this."""
         self._done.put(None)
 
     def stop(self) -> None:
-        """End all operations where they are, and the threads. The client is closed already."""
+        """Abandon all operations, and stop the threads. The client has already been closed."""
         for jobs in self._jobs.values():
             jobs.put(None)
         for steps in self._running.values():
@@ -87,7 +87,7 @@ class Lanes:
             thread.join(0.05)
 
     def _step(self, trip: _Trip, *, is_first: bool = False) -> None:
-        """Let an operation go on with the replies to its last round trip, up to the next one."""
+        """Resume an operation with the replies of its last round trip, up to the next one."""
         failure: StoreError | None = None
         try:
             if is_first:
@@ -133,7 +133,7 @@ class Lanes:
 
 
 def _send_all(client: ClusterClient, jobs: _Jobs, done: _Done) -> None:
-    """Make the round trips for one node, one after the other, until there is a None."""
+    """Make the round trips to one node, one after another, until None is received."""
     while True:
         trips = [jobs.get()]
         while not jobs.empty():
@@ -144,7 +144,7 @@ def _send_all(client: ClusterClient, jobs: _Jobs, done: _Done) -> None:
 
 
 def _send_together(client: ClusterClient, trips: list[_Trip], done: _Done) -> None:
-    """Make several round trips as one."""
+    """Combine several round trips into one."""
     try:
         replies = client.send([command for trip in trips for command in trip.commands])
     # An error of redis-py, or of any kind if the client was closed meanwhile.

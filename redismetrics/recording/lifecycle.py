@@ -1,4 +1,4 @@
-"""What happens to the sinks of a process when it forks or ends."""
+"""Handle fork and exit of a process for its sinks."""
 
 import atexit
 import os
@@ -22,14 +22,15 @@ _sinks: "weakref.WeakSet[Sink]" = weakref.WeakSet()
 
 
 class Ending:
-    """How far the end of this process has come.
+    """How far the exit of this process has progressed.
 
     Attributes:
-        begun: All clients were closed. Exit handlers that were registered before ours, finalizers
-            and threads may record still.
-        closes: They are being closed for this reason.
-        seconds: What is left of `EXIT_TIMEOUT` for samples recorded from then on.
-        waits: A thread waits for the others of a multiprocessing child, to close the clients then.
+        begun: All clients have been closed. Exit handlers that were registered before ours,
+            finalizers and threads may still record.
+        closes: The clients are being closed because of the exit.
+        seconds: What is left of `EXIT_TIMEOUT` for samples recorded after that.
+        waits: A thread waits for the other threads of a multiprocessing child, to close the clients
+            after them.
     """
 
     def __init__(self, begun: bool) -> None:
@@ -44,14 +45,14 @@ ending = Ending(not threading.main_thread().is_alive())
 
 
 def register(sink: Sink) -> None:
-    """Reset *sink* in forked children, and close it at the end of the process."""
+    """Reset *sink* in forked children, and close it when the process exits."""
     _sinks.add(sink)
 
 
 def close_at_exit() -> None:
-    """Send what is left at the end of the process; 2 s at most for all clients together.
+    """Send what is left at exit, for at most 2 s over all clients.
 
-    What is recorded later is sent by the call that records it.
+    Samples recorded later are sent by the call that records them.
     """
     until = monotonic() + ending.seconds
     left = list(_sinks)
@@ -76,15 +77,15 @@ def close_at_exit() -> None:
 
 
 def is_ending() -> bool:
-    """Return whether this process ends: threads and imports may not be possible any more."""
+    """Return whether this process is exiting: threads and imports may no longer be possible."""
     return ending.begun or sys.is_finalizing() or not threading.main_thread().is_alive()
 
 
 def close_in_multiprocessing_child() -> None:
-    """Let `close_at_exit` run in a child of multiprocessing too.
+    """Make `close_at_exit` run in multiprocessing children too.
 
-    Such a child ends by `os._exit`, which runs multiprocessing's finalizers but not atexit, and
-    then waits for the threads that are left.
+    Such a child runs multiprocessing's finalizers but not atexit, waits for the remaining threads,
+    and exits with `os._exit`.
     """
     process = sys.modules.get("multiprocessing.process")
     if ending.begun or ending.waits or process is None or process.parent_process() is None:
@@ -99,7 +100,7 @@ def close_in_multiprocessing_child() -> None:
 
 
 def _close_after_threads() -> None:
-    """Close the clients when the last thread that the process waits for has ended."""
+    """Close the clients once the last thread that the process waits for has ended."""
     if ending.waits:
         return
     if _other_threads():
@@ -121,16 +122,16 @@ def _join_and_close() -> None:
 
 
 def _other_threads() -> list[threading.Thread]:
-    """Return the running threads for which the end of the process waits."""
+    """Return the running threads that the process waits for before it exits."""
     mine = (threading.main_thread(), threading.current_thread())
     return [each for each in threading.enumerate() if not each.daemon and each not in mine]
 
 
 def allow_late_imports() -> None:
-    """Make possible, in an exit handler, the import of modules that redis-py needs.
+    """Allow an exit handler to import modules that redis-py needs.
 
-    One of them, `concurrent.futures.thread`, has to register a function that waits for threads,
-    which Python refuses once it has waited for them. Without threads there is nothing to wait for.
+    One of them, `concurrent.futures.thread`, registers a function that waits for threads, which
+    Python refuses once it has waited for them. Without threads there is nothing to wait for.
     """
     try:
         import_module("concurrent.futures.thread")
@@ -144,7 +145,7 @@ def allow_late_imports() -> None:
 
 
 def flush_all() -> None:
-    """Send what is left while the process goes on; 2 s at most for all clients together.
+    """Send what is left while the process keeps running, for at most 2 s over all clients.
 
     The application's next `flush` reports the result.
 
@@ -176,7 +177,7 @@ noticed_late = False
 
 
 def reset_if_forked() -> bool:
-    """Reset all sinks if C code forked this process, which runs no hooks; return whether it did."""
+    """Reset all sinks if C code forked this process without fork hooks; return whether it did."""
     global noticed_late
     if os.getpid() == _pid:
         return False

@@ -1,4 +1,4 @@
-"""Wrap a function so that each run is measured and nothing else changes for its callers."""
+"""Wrap a function so that each run is measured, and nothing else changes for its callers."""
 
 import functools
 import inspect
@@ -14,9 +14,9 @@ _MORE_THAN_AWAITABLE = ("__aenter__", "__aiter__", "__enter__", "__iter__", "__c
 
 
 def measured(begin: "Callable[[], Body]", function: Any) -> Any:
-    """Return a callable of the same kind as *function*, whose runs are measured.
+    """Return a callable of the same kind as *function* whose runs are measured.
 
-    *begin* begins to measure one run.
+    *begin* starts the measurement of one run.
     """
     if isinstance(function, staticmethod | classmethod):
         return type(function)(measured(begin, function.__func__))
@@ -73,7 +73,7 @@ def measured(begin: "Callable[[], Body]", function: Any) -> Any:
 
 
 def _is(kind: Callable[[Any], bool], function: Any) -> bool:
-    """Return whether *function*, or the `__call__` of its class, is of a *kind*."""
+    """Return whether *function*, or the `__call__` of its class, is of this *kind*."""
     while isinstance(function, functools.partial):
         function = function.func
     return kind(function) or kind(inspect.getattr_static(type(function), "__call__", None))
@@ -86,10 +86,10 @@ def _code(function: Any) -> Any:
 
 
 def _measure_to_end(body: "Body", result: Any) -> Any:
-    """End the measurement when *result* is complete: now, unless it is to be awaited.
+    """End the measurement when *result* is complete: now, unless it must be awaited.
 
-    A coroutine becomes another one. An asyncio future or task stays the same object. An awaitable
-    that can do more than be awaited is returned as it is, and its making is what was measured.
+    A coroutine is wrapped in another one. An asyncio future or task stays the same object. Any
+    other awaitable is returned unchanged, and only the time to create it is measured.
     """
     kind = type(result)
     if kind is not types.GeneratorType and not hasattr(kind, "__await__"):  # the fast path
@@ -123,7 +123,7 @@ async def _await(body: "Body", result: Any) -> Any:
 
 
 def _failure(future: Any) -> BaseException | None:
-    """Return how a future failed, if it did."""
+    """Return the error of a future, if it failed."""
     if future.cancelled():
         from asyncio import CancelledError
 

@@ -1,7 +1,7 @@
 """The recording methods of clients: `increment`, `gauge`, `histogram`, `record`, `measure`.
 
-The fast paths take int and float within bounds that are written out there, because a global would
-cost 10 ns. Other numbers take the checked path, `Recorder.add`.
+The fast paths accept int and float within bounds that are written as literals, because a global
+would cost 10 ns. Other numbers take the checked path, `Recorder.add`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -29,8 +29,8 @@ ONE = 1
 class Recording:
     """The recording methods: the same plain functions in `Metrics` and `AsyncMetrics`.
 
-    None of them waits for Redis. All raise a subclass of `InvalidMetric` before anything is
-    recorded.
+    None of them waits for Redis. For invalid arguments, all raise a subclass of `InvalidMetric`
+    before anything is recorded.
     """
 
     # For packages of this project: see `RecordingInternals`.
@@ -47,10 +47,10 @@ class Recording:
         timestamp: Any = None,
         exemplar: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add *amount* to a counter: at least 0, where 0 only creates the series.
+        """Add *amount*, at least 0, to a counter; 0 only creates the series.
 
-        *exemplar* are labels of this increment, such as the id of a trace: at most 128 characters.
-        Of each series the newest is kept.
+        *exemplar* is a mapping of labels for this increment, such as a trace id, of at most 128
+        characters. The newest exemplar of each series is kept.
         """
         recorder = self._recorder
         if (
@@ -103,7 +103,7 @@ class Recording:
     ) -> Any:
         """Set a gauge now, or at *timestamp* (aware datetime or Unix seconds).
 
-        With ``per="process"`` and no value, return a `Gauge` of which each process has a value.
+        With ``per="process"`` and no value, return a `Gauge` with a separate value per process.
         """
         if per is not None:
             return self._gauge_per_process(name, value, tags, per, merge)
@@ -134,8 +134,8 @@ class Recording:
     ) -> None:
         """Record one value of a distribution.
 
-        *exemplar* are labels of this value, such as the id of a trace: at most 128 characters. Of
-        each series and bucket the newest is kept.
+        *exemplar* is a mapping of labels for this value, such as a trace id, of at most 128
+        characters. The newest exemplar of each series and bucket is kept.
         """
         self._record_value(
             self._recorder.histograms,
@@ -186,11 +186,11 @@ class Recording:
         timestamp: Any = None,
         exemplar: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record a sample of *type*, or the declared type, or one that name and value suggest.
+        """Record a sample of *type*, the declared type, or a type inferred from name and value.
 
-        See `infer_type` for the last. *value* may be a mapping with the keys `value` (default 1),
+        For the last, see `infer_type`. *value* may be a mapping with the keys `value` (default 1),
         `tags` and `metadata`; its other keys become metadata, and those in the setting
-        `promoted_tags` become tags too. The value of an info is a mapping of labels, that of a
+        `promoted_tags` become tags too. The value of an info is a mapping of labels; the value of a
         state set is the name of a state. A counter or histogram may have an *exemplar*, as in
         `increment`.
         """
@@ -215,9 +215,9 @@ class Recording:
         timestamp: Any = None,
         exemplar: Mapping[str, Any] | None = None,
     ) -> MetricType:
-        """Check arguments of `record` and return the type that the sample would have.
+        """Check the arguments of `record`, and return the type that the sample would have.
 
-        Records nothing. So a list of samples can be checked before the first is recorded.
+        Records nothing, so a list of samples can be checked before the first one is recorded.
 
         Raises:
             InvalidMetric: A subclass of it, whatever the setting `on_invalid` is.
@@ -232,7 +232,7 @@ class Recording:
         return found
 
     def _is_labels(self, name: str, kind: MetricType | None, value: Mapping[str, Any]) -> bool:
-        """Return whether *value* is that of an info, and not the mapping that `record` takes."""
+        """Return whether *value* is the labels of an info, not the mapping accepted by `record`."""
         if isinstance(value.get("value"), Mapping):
             return False
         return self._recorder.type_of(check_name(name), kind) == "info"
@@ -268,13 +268,13 @@ class Recording:
         unit: str | None = None,
         outcome_tag: str | None = None,
     ) -> Any:
-        """Record how long something takes, as a histogram, also when it raises.
+        """Record how long something takes, as a histogram, even if it raises.
 
-        With *fn*, run it and return its result. Without, return a `Timer`, which is a context
+        With *fn*, run it and return its result. Without it, return a `Timer`, which is a context
         manager and a decorator for plain, async and generator functions. If the function returns a
-        coroutine or an asyncio future, it is measured until that is done. The unit is
-        milliseconds, unless the metric is declared in seconds or *unit* is ``"s"``.
-        *outcome_tag* names a tag that holds ``ok`` or the class of the error.
+        coroutine or an asyncio future, it is measured until that is done. The unit is milliseconds,
+        unless the metric is declared in seconds or *unit* is ``"s"``. *outcome_tag* is the name of
+        a tag that is set to ``ok`` or the class of the error.
         """
         if fn is not None and not callable(fn):
             raise InvalidMetric(f"fn must be a function without arguments, got {shown(fn)}")
@@ -309,20 +309,20 @@ class Recording:
         merge: str | None = None,
         states: Iterable[str] | None = None,
     ) -> None:
-        """Define a metric: its type, help, unit, a histogram's buckets, and the allowed tags.
+        """Define a metric: its type, help, unit, the buckets of a histogram, and the allowed tags.
 
-        The first definition wins. A different one raises `TypeMismatch` if this process knows the
-        first; if another process made it, the difference is logged and counted.
+        The first definition wins. A different one raises `TypeMismatch` if the first was made in
+        this process; if it was made in another process, the difference is logged and counted.
 
         The other arguments are options. They may be changed later: the newest declaration that
-        gives an option wins, in all processes, once a sample of the metric was stored after it.
-        An option that is not given stays as it is.
+        gives an option wins, in all processes, once a sample of the metric has been stored after
+        it. An option that is not given keeps its value.
 
         *exact_samples* keeps every sample of a gauge, histogram or summary, with its time and
-        metadata, for *retention* seconds, see docs/training.md. *lookback* is how old a sample may
-        be, in seconds, that PromQL takes for the current one. *max_tag_values* and *max_series*
-        take the place of the settings of these names. *per* and *merge* are for gauges of which
-        each process has a value of its own, *states* for state sets.
+        metadata, for *retention* seconds; see docs/training.md. *lookback* is the maximum age, in
+        seconds, of the sample that PromQL uses as the current one. *max_tag_values* and
+        *max_series* override the settings of the same names. *per* and *merge* are for gauges with
+        a separate value per process, *states* is for state sets.
         """
         definition = define(
             name,
@@ -345,7 +345,7 @@ class Recording:
 
 @dataclass(slots=True)
 class MeasuredMetric:
-    """The histogram of one `measure`. If its tags are *invalid*, samples are refused."""
+    """The histogram of one `measure`. If its tags are *invalid*, samples are rejected."""
 
     metrics: Recording
     name: str
@@ -357,7 +357,7 @@ class MeasuredMetric:
     _scaled: tuple[Definition | None, float] = (None, 1.0)
 
     def scale(self) -> float:
-        """Return what seconds are multiplied by for the unit of the metric."""
+        """Return the factor from seconds to the metric's unit."""
         recorder = self.metrics._recorder
         known = recorder.registry.metrics.get(self.name)
         definition, factor = self._scaled
@@ -390,17 +390,17 @@ class MeasuredMetric:
 
 
 def _class_name(error: BaseException) -> str:
-    """Return the name of the class of *error* as a tag can hold it."""
+    """Return the class name of *error* as a valid tag value."""
     return type(error).__name__[:200].encode(errors="replace").decode()
 
 
 def unpack_mapping(
     value: Mapping[str, Any], tags: Tags | None, metadata: Mapping[str, Any] | None
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Return the value, tags and metadata of the mapping that `record` takes.
+    """Return the value, tags and metadata of a mapping passed to `record`.
 
     Raises:
-        InvalidTags: If tags or metadata are no mapping.
+        InvalidTags: If tags or metadata are not mappings.
     """
     data = dict(value)
     for argument, given in (("tags", tags), ("metadata", metadata)):

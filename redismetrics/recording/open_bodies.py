@@ -1,6 +1,6 @@
-"""Find the beginning of a `with` body at its end, where one context manager has several bodies.
+"""Match the end of a `with` body to its beginning, if a context manager is used concurrently.
 
-Bodies of threads, tasks and generators may overlap in any order, so a stack is not enough.
+Bodies in threads, tasks and generators may overlap in any order, so a stack is not enough.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _CONTEXTLIB = vars(contextlib)
 
 
 def _user_frame(frame: FrameType) -> FrameType:
-    """Return the frame that uses a context manager: `ExitStack` does it in frames of its own."""
+    """Return the frame that uses a context manager, skipping the frames of `ExitStack`."""
     while frame.f_globals is _CONTEXTLIB and frame.f_back is not None:
         frame = frame.f_back
     return frame
@@ -28,7 +28,7 @@ _running_loop: Callable[[], object] | None = None
 
 
 def _current_task() -> int:
-    """Return the identity of the asyncio task that runs in this thread, 0 if there is none."""
+    """Return the identity of the asyncio task running in this thread, 0 if there is none."""
     global _running_loop
     if _running_loop is None:
         events = sys.modules.get("asyncio.events")
@@ -41,7 +41,7 @@ def _current_task() -> int:
 
 
 class OpenBodies(Generic[T]):
-    """What is known of the bodies that have begun and not ended. Thread-safe."""
+    """The bodies that have begun and not yet ended. Thread-safe."""
 
     def __init__(self) -> None:
         # The newest last: the identity of its frame, which another frame may have later, the code
@@ -49,7 +49,7 @@ class OpenBodies(Generic[T]):
         self._open: list[tuple[int, CodeType, int, int, T]] = []
 
     def begin(self, body: T, frame: FrameType) -> None:
-        """Keep *body*, which begins in *frame*, until its end."""
+        """Remember *body*, which begins in *frame*, until its end."""
         if frame.f_globals is _CONTEXTLIB:
             frame = _user_frame(frame)
         find = _running_loop
@@ -59,8 +59,8 @@ class OpenBodies(Generic[T]):
     def end(self, frame: FrameType) -> T:
         """Remove and return the body that ends in *frame*.
 
-        That is the newest one that began in the same frame; if there is none, the newest of the
-        same thread and asyncio task; then the newest.
+        This is the newest body that began in the same frame; otherwise, the newest in the same
+        thread and asyncio task; otherwise, the newest of all.
 
         Raises:
             RuntimeError: If no body has begun.
@@ -83,4 +83,4 @@ class OpenBodies(Generic[T]):
             except ValueError:  # another thread has removed it meanwhile
                 continue
             return found[4]
-        raise RuntimeError("a timer or span must begin before it ends: use it by `with`")
+        raise RuntimeError("a timer or span must begin before it ends: use it as `with ...:`")

@@ -1,7 +1,7 @@
-"""The values that this process has of its own: of gauges declared with ``per="process"``.
+"""The per-process values of this process: those of gauges declared with ``per="process"``.
 
-They are sent when they change, and repeated when nothing was sent for a while: that shows that the
-process lives. When the process ends, its last batch says so.
+They are sent when they change, and repeated when nothing has been sent for a while, as a sign of
+life. When the process ends, its last batch says so.
 """
 
 from collections.abc import Iterable
@@ -37,10 +37,10 @@ class _OwnMetric:
     """The values of one metric, by canonical tags.
 
     Attributes:
-        waiting: Those of a large metric that are still to be repeated: the others were just now.
-        sent_at: When all of them were last packed, by the steady clock.
-        has_ended: Redis knows that they are of a process that ends.
-        refusals: How often Redis has refused to repeat them since it last did so.
+        waiting: Values of a large metric that have yet to be repeated, after the others.
+        sent_at: When all of them were last packed, by the monotonic clock.
+        has_ended: Whether Redis knows that the process is ending.
+        refusals: How often Redis has rejected a repeat since the last accepted one.
     """
 
     definition: Definition
@@ -54,10 +54,10 @@ class _OwnMetric:
 class OwnValues:
     """The values of this process, by metric.
 
-    Only one thread at a time may call its methods, but for `due`.
+    Only one thread at a time may call its methods, except `due`.
 
     Attributes:
-        ends: Each batch that is packed from now on says that the process ends.
+        ends: Whether batches packed from now on say that the process is ending.
     """
 
     def __init__(self, recorder: Recorder, known: KnownDefinitions) -> None:
@@ -72,7 +72,7 @@ class OwnValues:
     def resolve(self, batch: MetricBatch) -> MetricBatch:
         """Note the values in a finished batch; return it with changes turned into values.
 
-        The same batch may come again, if it has to be packed again.
+        The same batch may be passed again, if it has to be packed again.
         """
         samples = merge_gauge_changes(batch.samples)
         changes = changes_of(batch, samples)
@@ -98,9 +98,9 @@ class OwnValues:
         return replace(batch, samples=samples)
 
     def pack(self, batch: MetricBatch) -> bytes | None:
-        """Return what record.lua reads of the values of the series of *batch*; None if it has none.
+        """Return the per-process values of the series of *batch* for record.lua, or None.
 
-        Most metrics are not gauges of which each process has a value.
+        Most metrics have no per-process values.
         """
         if batch.definition.options.per is None:
             return None
@@ -115,7 +115,7 @@ class OwnValues:
     # -- values that are repeated -----------------------------------------------------------------
 
     def due(self) -> list[str]:
-        """Return the metrics whose values must be sent again; if the process ends, all."""
+        """Return the metrics whose values must be sent again: all, if the process is ending."""
         if not self._metrics:
             return []
         oldest = self._now() - BEAT_SECONDS
@@ -129,13 +129,14 @@ class OwnValues:
         ]
 
     def due_shards(self, namespace: KnownNamespace) -> set[int]:
-        """Return the shards of these metrics."""
+        """Return the shards of the metrics that are due."""
         return {keys.shard_of(name, namespace.shards) for name in self.due()}
 
     def repeated(self, shard: int, namespace: KnownNamespace) -> list[MetricBatch]:
-        """Return batches without samples for metrics of a shard that are due.
+        """Return batches without samples for the due metrics of a shard.
 
-        They take no longer than what `SendQueue.take` returns; further values follow.
+        They are limited to the size that `SendQueue.take` returns; the remaining values follow
+        later.
         """
         batches, cost = [], 0.0
         for name in self.due():
@@ -155,29 +156,29 @@ class OwnValues:
         return batches
 
     def end(self, attempts: int) -> None:
-        """Let all values be due, and say of each that the process ends; try that so often."""
+        """Make all values due, marked as those of an ending process; try that a few times."""
         self.ends, self._attempts = True, attempts
         for metric in self._metrics.values():
             metric.waiting = []
 
     def tries_to_end(self) -> bool:
-        """Return whether that must be said, and may be tried once more.
+        """Return whether the end must still be announced and may be tried again.
 
-        A process does not wait for it as it waits for its samples.
+        A process does not wait for this as long as for its samples.
         """
         self._attempts -= 1
         return self._attempts >= 0 and bool(self.due())
 
     def confirm(self, batch: MetricBatch) -> None:
-        """Note that Redis holds the values of a batch."""
+        """Note that Redis has stored the values of a batch."""
         if batch.is_repeated:
             metric = self._metrics[batch.name]
             metric.has_ended, metric.refusals = batch.ends and not metric.waiting, 0
 
     def refuse(self, batch: MetricBatch) -> None:
-        """Repeat the values of a batch that Redis refused once more with what was learned.
+        """Repeat the values of a rejected batch once, with what has been learned since.
 
-        If that does not help, for example since the metric has another type by now, they wait.
+        If that does not help, for example because the metric now has another type, they wait.
         """
         if not batch.is_repeated:
             return
@@ -190,16 +191,17 @@ class OwnValues:
             metric.has_ended = self.ends
 
     def forget(self, batch: MetricBatch, ids: Iterable[int]) -> None:
-        """Forget the values of series that were deleted: they have no id."""
+        """Forget the values of deleted series, which have no id."""
         if batch.is_repeated:
             for canonical, number in zip(batch.canonicals, ids, strict=True):
                 if number < 0:
                     self._metrics[batch.name].values.pop(canonical, None)
 
     def restored(self, shard: int, namespace: KnownNamespace) -> list[MetricBatch]:
-        """Return the values of a shard as samples: Redis lost data, and does not know all series.
+        """Return the values of a shard as samples, because Redis lost data and some series.
 
-        A value that was set long ago is an hour old, since older samples may be rejected.
+        A value that was set long ago gets an age of one hour, because older samples may be
+        rejected.
         """
         oldest_ms = self._recorder.now() * 1000 - HOUR
         batches = []
@@ -221,7 +223,7 @@ class OwnValues:
 
 
 def _changed(before: _Value | None, changes: GaugeChanges, place: int) -> _Value | None:
-    """Return a value after the changes of a flush, as record.lua changes a shared one."""
+    """Return a value after the changes of a flush, as record.lua changes shared values."""
     code, after = int(changes.code[place]), before
     if code & CHANGES_SHARED:
         _, last, base = before or (0, -1.0, 0.0)

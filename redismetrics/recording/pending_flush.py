@@ -1,4 +1,4 @@
-"""Wait until what was recorded so far is stored or dropped, in a thread or in an event loop."""
+"""Wait until everything recorded so far is stored or dropped, in a thread or an event loop."""
 
 import threading
 from contextlib import suppress
@@ -15,7 +15,7 @@ _PERMANENT = (ScriptFailed, FormatMismatch)
 
 
 class Flushable(Protocol):
-    """What a flush needs of a sink."""
+    """What a flush needs from a sink."""
 
     send_queue: SendQueue
 
@@ -26,11 +26,11 @@ class Flushable(Protocol):
     def closed(self) -> bool: ...
 
     def begin_flush(self) -> int:
-        """Drain the buffers and send soon; return how many samples were ever drained."""
+        """Drain the buffers and send soon; return the total number of samples drained so far."""
 
 
 class PendingFlush:
-    """One wait until everything recorded so far is settled. Creating it drains the buffers."""
+    """A wait until everything recorded so far is settled. Creating it drains the buffers."""
 
     def __init__(self, sink: Flushable, timeout: float) -> None:
         self._sink = sink
@@ -45,7 +45,7 @@ class PendingFlush:
         return max(self._until - monotonic(), 0)
 
     def is_over(self) -> bool:
-        """True if everything is settled; if not, the send queue notifies when it may be.
+        """Whether everything is settled; if not, the send queue notifies when to check again.
 
         The caller holds the send queue's `change`. Raises what `Sink.flush` does.
         """
@@ -64,7 +64,7 @@ class PendingFlush:
 
 
 def wait(sink: Flushable, timeout: float) -> None:
-    """Drain the buffers and wait until everything is settled. Raises what `Sink.flush` does."""
+    """Drain the buffers and wait until everything is stored or dropped. Raises as `Sink.flush`."""
     flush = PendingFlush(sink, timeout)
     queue, changed = sink.send_queue, threading.Lock()
 
@@ -89,7 +89,7 @@ def wait(sink: Flushable, timeout: float) -> None:
 
 
 async def await_(sink: Flushable, timeout: float) -> None:
-    """`wait`, for asyncio: only draining takes a thread, for a moment."""
+    """`wait`, for asyncio: only draining briefly uses a thread."""
     # Here, because processes that only record don't need it.
     import asyncio
 

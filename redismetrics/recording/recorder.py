@@ -1,6 +1,6 @@
 """The recorder: checks samples and appends them to the buffers of their series.
 
-It never waits and takes no lock, so a signal handler, a `__del__` or any thread may record at any
+It never blocks and takes no lock, so a signal handler, a `__del__` or any thread may record at any
 point. `methods.py` and `instruments.py` append to the buffers, `collector.py` drains them.
 """
 
@@ -68,10 +68,10 @@ class Recorder:
         self.reset()
 
     def reset(self, *, declared_only: bool = False) -> None:
-        """Forget all that was recorded: at the start, and in the child of a fork.
+        """Forget all samples, at the start and in a forked child.
 
-        Definitions stay: they may be declared once, before a server forks its workers. With
-        *declared_only*, inferred ones go as well.
+        Definitions are kept: they may be declared once, before a server forks its workers. With
+        *declared_only*, inferred ones are forgotten as well.
         """
         known = self.registry
         self.registry = MetricRegistry(self.now, self.bindings.unbind)
@@ -89,13 +89,13 @@ class Recorder:
 
     @property
     def metrics(self) -> dict[str, MetricBuffers]:
-        """What this process knows of its metrics, by name."""
+        """The metrics that this process knows, by name."""
         return self.registry.metrics
 
     # -- the sink ---------------------------------------------------------------------------------
 
     def attach(self, sink: Sink) -> None:
-        """Give all samples to *sink* from now on."""
+        """Send all samples to *sink* from now on."""
         changes, self.sink, self.discards = self.discards != sink.discards, sink, sink.discards
         if changes:
             for client in list(self.clients):
@@ -114,7 +114,7 @@ class Recorder:
             set_silent(client, self.discards)
 
     def suspend(self) -> RecorderState:
-        """Return all that was recorded, and begin without it; the definitions stay."""
+        """Return everything recorded so far and start empty; the definitions are kept."""
         state = RecorderState(
             self.registry, self.drops, self.started, self.closed, self.clock, self.sink
         )
@@ -122,7 +122,7 @@ class Recorder:
         return state
 
     def resume(self, state: RecorderState) -> None:
-        """Undo `suspend`. Metrics that were declared meanwhile stay declared."""
+        """Undo `suspend`. Metrics declared in the meantime stay declared."""
         declared = self.registry.declared()
         self.registry, self.drops, self.clock = state.registry, state.drops, state.clock
         self.started, self.closed = state.started, state.closed
@@ -134,7 +134,7 @@ class Recorder:
     # -- definitions ------------------------------------------------------------------------------
 
     def metric(self, name: str, kind: MetricType, *, explicit: bool) -> MetricBuffers:
-        """Return the metric of that name: see `MetricRegistry.get_or_create`."""
+        """Return the metric of this name: see `MetricRegistry.get_or_create`."""
         return self.registry.get_or_create(name, kind, explicit=explicit)
 
     def type_of(self, name: str, kind: MetricType | None) -> MetricType | None:
@@ -146,17 +146,17 @@ class Recorder:
         self.registry.declare(name, definition)
 
     def forget(self, name: str) -> None:
-        """Forget a metric that Redis doesn't hold any more; unsent samples are still sent."""
+        """Forget a metric that Redis no longer holds; unsent samples are still sent."""
         if self.registry.forget(name):
             self.bindings.unbind()
 
     # -- series -----------------------------------------------------------------------------------
 
     def tags(self, name: str, tags: Tags | None, more: Tags | None = None) -> dict[str, str]:
-        """Return the checked tags of a series: the client's own, *more*, and above them *tags*.
+        """Return the checked tags of a series: the client's own and *more*, overridden by *tags*.
 
         Raises:
-            InvalidTags: Before anything was changed.
+            InvalidTags: Before anything is changed.
         """
         below = {**self.settings.tags, **(more or {})}
         clean = clean_tags({**below, **tags} if isinstance(tags, Mapping) else tags or below)
@@ -171,9 +171,9 @@ class Recorder:
         return clean
 
     def buffer(self, metric: MetricBuffers, clean: dict[str, str]) -> Buffer:
-        """Return the buffer of the series with these checked tags, created if new.
+        """Return the buffer of the series with these checked tags; create it if it is new.
 
-        The first one starts the sink.
+        The first buffer starts the sink.
         """
         canonical = pack_tags(clean)
         buffer = metric.buffers.get(canonical)
@@ -201,9 +201,9 @@ class Recorder:
         return buffer
 
     def _forget_sent(self, metric: MetricBuffers) -> bool:
-        """Forget the series of which nothing is unsent; return whether there are any.
+        """Forget the series that have no unsent samples; return whether there are any.
 
-        They may be deleted by now. Redis counts those that exist against `max_series`.
+        They may have been deleted by now. Redis counts existing ones against `max_series`.
         """
         bound = self.bindings.buffers()
         gone = MetricBuffers(metric.name, metric.definition, explicit=metric.explicit)
@@ -220,12 +220,12 @@ class Recorder:
         return True
 
     def start_again(self) -> None:
-        """Start the sink at the next recording of each series: it could not start, or paused."""
+        """Start the sink at the next recording of each series: it failed to start, or paused."""
         self.started = False
         self.bindings.unbind()
 
     def _is_drained(self, metric: MetricBuffers, buffer: Buffer) -> bool:
-        """False if another thread replaced or forgot this buffer meanwhile."""
+        """Return False if another thread has replaced or forgotten this buffer in the meantime."""
         known = (
             self.registry.metrics.get(metric.name) is metric
             and metric.buffers.get(buffer.canonical) is buffer
@@ -233,7 +233,7 @@ class Recorder:
         return known and self.started and not self.closed
 
     def bind(self, instrument: "Instrument") -> Callable[[Any], None]:
-        """Bind an instrument to its buffer; return what takes the item that it records now."""
+        """Bind an instrument to its buffer; return the function that records its current item."""
         # Added first, so that it is unbound if another thread replaces the buffer meanwhile.
         self.bindings.add(instrument)
         if self.discards:
@@ -287,7 +287,7 @@ class Recorder:
     ) -> None:
         """Check everything, then record one sample.
 
-        A *kind* of None is guessed. With *change*, *value* is added to a gauge's shared value.
+        A *kind* of None is inferred. With *change*, *value* is added to a gauge's shared value.
         """
         if self.closed or self.discards:
             self._drop_closed()
@@ -334,7 +334,7 @@ class Recorder:
         timestamp: Any = None,
         kind: MetricType = "histogram",
     ) -> None:
-        """Record many values of a histogram or summary at once, already counted elsewhere.
+        """Record many values of a histogram or summary at once, aggregated elsewhere.
 
         Raises as `add` does.
         """
@@ -367,7 +367,7 @@ class Recorder:
     ) -> tuple[MetricType, float, int | None, bytes | None, dict[str, str] | None]:
         """Return type, value, time in ms, packed metadata and tags of one sample.
 
-        Changes nothing. The tags of a *bound* series are not looked at.
+        Has no side effects. The tags of a *bound* series are not checked.
 
         Raises:
             InvalidMetric: A subclass of it, for the first argument that is not valid.
@@ -384,7 +384,7 @@ class Recorder:
         return kind, amount, time_ms, packed, clean
 
     def _remember(self, metric: MetricBuffers, tags: Tags | None, buffer: Buffer) -> None:
-        """Let the next unbound call find the buffer by one look-up."""
+        """Let the next unbound call find the buffer with one lookup."""
         undo = self.bindings.remember(metric.name, metric.definition.type, tags, buffer)
         if not self._is_drained(metric, buffer):
             undo()
@@ -392,40 +392,40 @@ class Recorder:
     # -- drops ------------------------------------------------------------------------------------
 
     def refuse(self, error: InvalidMetric, count: int = 1) -> None:
-        """Raise *error*, or count the samples as dropped, as the setting `on_invalid` says."""
+        """Raise *error* or count the samples as dropped, depending on the setting `on_invalid`."""
         if self.settings.on_invalid == "raise":
             raise error
         self.drop("invalid", count)
 
     def drop(self, reason: str, count: int = 1) -> None:
-        """Count samples that are not kept."""
+        """Count samples as dropped."""
         if not self.discards:
             self.drops.drop(reason, count)
 
     def dropped(self) -> Tally[str]:
-        """Return how many samples were dropped so far, by reason."""
+        """Return the number of samples dropped so far, by reason."""
         return self.drops.totals()
 
     def warn_once(self, message: str, *arguments: Any) -> None:
-        """Log a warning the first time only."""
+        """Log a warning, but only the first time."""
         self.drops.warn_once(message, *arguments)
 
     # -- the end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Count further samples as dropped; instruments see it at their next use."""
+        """Count further samples as dropped; instruments notice on their next use."""
         self.closed = True
         self.after_each = None
         self.bindings.unbind()
 
     def send_each_call(self, send: Callable[[], object]) -> None:
-        """Open again after `close`: each call records, then calls *send*."""
+        """Reopen after `close`: each call records, then calls *send*."""
         self.after_each = send
         self.started = self.closed = False
         self.bindings.unbind()
 
     def holds(self) -> bool:
-        """True if there is a sample in the buffers."""
+        """Return whether there is a sample in the buffers."""
         return any(
             not buffer.is_empty
             for metric in [*list(self.metrics.values()), *self.registry.retired]
@@ -433,11 +433,11 @@ class Recorder:
         )
 
     def waiting(self) -> int:
-        """Return how many samples are in the buffers."""
+        """Return the number of samples in the buffers."""
         return sum(metric.waiting() for metric in self.registry.all())
 
     def take_waiting(self) -> int:
-        """Empty the buffers; return how many samples were in them."""
+        """Empty the buffers; return the number of samples removed."""
         total = self.waiting()
         for metric in self.registry.all():
             for buffer in list(metric.buffers.values()):
@@ -446,4 +446,4 @@ class Recorder:
 
 
 def _ignore(_: Any) -> None:
-    """What an instrument records with where the sink discards everything."""
+    """The recording function of instruments whose sink discards everything."""

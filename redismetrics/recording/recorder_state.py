@@ -1,4 +1,4 @@
-"""What a recorder holds, so that it can go on after a capture as if nothing had happened."""
+"""The state of a recorder, so that it can continue after a capture as if nothing had happened."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from .sink import Sink
 
 @dataclass(slots=True)
 class RecorderState:
-    """What a recorder held when it was suspended."""
+    """The state of a recorder at the time it was suspended."""
 
     registry: MetricRegistry
     drops: Drops

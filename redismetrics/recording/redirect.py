@@ -1,4 +1,4 @@
-"""The hook by which tests replace the sinks of all clients, also of clients created meanwhile."""
+"""The hook for tests that replaces the sinks of all clients, including new clients."""
 
 import weakref
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ MakeSink = Callable[[Recorder], Sink]
 
 
 class _Redirect:
-    """One replacement of all sinks, and what it takes to undo it."""
+    """One replacement of all sinks, and the state needed to undo it."""
 
     def __init__(self, make_sink: MakeSink, clock: Clock | None) -> None:
         self._make_sink = make_sink
@@ -55,7 +55,7 @@ _redirects: list[_Redirect] = []
 
 
 def attach_sink(recorder: Recorder, own_sink: Sink) -> None:
-    """Give a new recorder its own sink, or that of the `redirect_sinks` under way."""
+    """Give a new recorder its own sink, or the one from an active `redirect_sinks`."""
     _recorders.add(recorder)
     recorder.attach(own_sink)
     if _redirects:
@@ -66,9 +66,9 @@ def attach_sink(recorder: Recorder, own_sink: Sink) -> None:
 def redirect_sinks(make_sink: MakeSink, clock: Clock | None = None) -> Iterator[None]:
     """Give each recorder of this process the sink that *make_sink* returns for it.
 
-    Each begins without samples, but with its definitions, and is open even if it was closed.
-    Afterwards it goes on with its own sink as if nothing had been recorded meanwhile; only what
-    was declared stays. *clock* is the time of recorders that have none of their own.
+    Each recorder starts without samples, but with its definitions, and is open even if it was
+    closed. Afterwards it continues with its own sink as if nothing had been recorded in between;
+    only declarations are kept. *clock* is used by recorders without their own clock.
     """
     redirect = _Redirect(make_sink, clock)
     for recorder in list(_recorders):

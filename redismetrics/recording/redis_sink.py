@@ -1,9 +1,9 @@
 """The sink that sends samples to Redis, with the two threads of a recording process.
 
-The *collector* drains the buffers on wall-clock multiples of the flush interval, whether Redis
-answers or not. The *sender* sends what was drained, in numbered batches, over a connection of its
-own, and repeats a batch until Redis confirms it; record.lua applies it once. Both start at the
-process's first recording; a forked child starts its own.
+The *collector* drains the buffers on wall-clock multiples of the flush interval, whether or not
+Redis answers. The *sender* sends the drained samples in numbered batches over its own connection,
+and repeats a batch until Redis confirms it; record.lua applies it only once. Both start when the
+process first records; a forked child starts its own.
 """
 
 import logging
@@ -38,7 +38,7 @@ DEFAULT_BACKOFF = Backoff()
 
 
 class RedisSink:
-    """Drains one recorder and sends what it held to one store."""
+    """Drains one recorder and sends its samples to one store."""
 
     discards = False
 
@@ -80,11 +80,11 @@ class RedisSink:
 
     @property
     def is_attached(self) -> bool:
-        """False while another sink takes what the recorder records."""
+        """False while another sink receives the samples of the recorder."""
         return self.recorder.sink is self
 
     def reset_after_fork(self) -> None:
-        """Become a new writer with nothing to send: what the parent held is the parent's."""
+        """Become a new writer with nothing to send: the parent sends its own samples."""
         closed = self.recorder.closed
         # Which of them the parent recorded, and sends, is not known.
         lost = self.recorder.waiting() if lifecycle.noticed_late and self.is_attached else 0
@@ -106,7 +106,7 @@ class RedisSink:
     # -- threads ----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the threads that don't run yet."""
+        """Start the threads that are not running yet."""
         lifecycle.close_in_multiprocessing_child()
         if lifecycle.ending.begun:
             self.recorder.send_each_call(self._send_call)
@@ -129,7 +129,7 @@ class RedisSink:
             # The interpreter is ending: what is recorded now is sent by close().
             if "shutdown" in str(error):
                 return
-            log.warning("samples wait for a thread to start: %s", error)
+            log.warning("samples are waiting for a thread to start: %s", error)
             self.recorder.start_again()
 
     def _wake_sender(self) -> None:
@@ -144,9 +144,9 @@ class RedisSink:
         self.sender.wake()
 
     def _end_if_unheld(self) -> bool:
-        """End the threads if no client is left and everything is sent; return whether they end.
+        """Stop the threads if no client is left and everything is sent; return whether they stop.
 
-        The collector calls it: a finalizer of the client could run while its thread holds a lock.
+        The collector calls this: a finalizer of the client could run while its thread holds a lock.
         """
         self._wake_sender()
         if self.recorder.clients or not self.is_attached:
@@ -191,7 +191,7 @@ class RedisSink:
 
     @property
     def last_error(self) -> StoreError | None:
-        """Why the newest samples are not stored yet; None if nothing failed."""
+        """Why the newest samples are not stored yet; None if nothing has failed."""
         return self.sender.last_error
 
     def begin_flush(self) -> int:
@@ -205,7 +205,7 @@ class RedisSink:
         return drained
 
     def _is_unsent(self) -> bool:
-        """True if anything is recorded and not yet confirmed."""
+        """Whether anything recorded is not yet confirmed."""
         # In the order of a sample's way: the buffers, a drain under way, the queue.
         return bool(
             self.recorder.holds()
@@ -229,7 +229,7 @@ class RedisSink:
         return self._report(before)
 
     def _report(self, before: FlushResult) -> FlushResult:
-        """Return what was settled after *before*, and remember that it is reported."""
+        """Return what was settled since *before*, and remember that it has been reported."""
         with self.send_queue.change:
             self._reported = self.send_queue.totals()
             return self._reported.since(before)
@@ -252,11 +252,11 @@ class RedisSink:
         await self.asettle(self._query_timeout())
 
     def _query_timeout(self) -> float:
-        """While Redis is known not to answer, a query waits for one reply and no longer."""
+        """The timeout of a flush before a query; short while Redis is known not to answer."""
         return QUERY_FLUSH_TIMEOUT if self.last_error is None else self._settings.socket_timeout
 
     def _raise_mismatches(self) -> None:
-        """Raise `TypeMismatch` for metrics that have another type in Redis, once for each."""
+        """Raise `TypeMismatch` for metrics that have another type in Redis, once per metric."""
         fresh = {
             name: message
             for name, message in list(self.sender.fitting.mismatches.items())
@@ -283,7 +283,7 @@ class RedisSink:
         self.sender.clear_mismatch(name)
 
     def check_queries(self) -> None:
-        """Do nothing: Redis answers queries."""
+        """Do nothing: Redis can answer queries."""
 
     # -- close ------------------------------------------------------------------------------------
 
@@ -338,7 +338,7 @@ class RedisSink:
             self.sender.connect()
 
     def _give_up_rest(self) -> None:
-        """Count what is not sent as dropped, and log it."""
+        """Count unsent samples as dropped, and log them."""
         with self.send_queue.change:
             unknown = self.sender.in_doubt
             self.sender.unconfirmed.clear()
@@ -371,7 +371,7 @@ class RedisSink:
             threading.Event().wait(min(delay, max(until - monotonic(), 0)))
 
     def _send_once(self, until: float) -> bool:
-        """Try to send all that is left; return False if another thread is sending."""
+        """Try to send everything that is left; return False if another thread is sending."""
         if not self.sending.lock.acquire(timeout=max(until - monotonic(), 0)):
             return False
         try:
@@ -395,9 +395,9 @@ class RedisSink:
             self.recorder.send_each_call(self._send_call)
 
     def _send_call(self) -> bool:
-        """Send what a call has recorded after the end; return False if it is not the end.
+        """Send what a call recorded after the exit handler; return False if there is no exit.
 
-        Never raises an error of ours. If it interrupts another call of it, that one goes on.
+        Never raises our own errors. If it interrupts another call of itself, that one continues.
         """
         if self.recorder.after_each is None:
             return False
@@ -419,7 +419,7 @@ class RedisSink:
         return True
 
     def _can_send(self) -> bool:
-        """Return False if this thread holds a lock that sending needs, in a method of ours."""
+        """Return False if one of our methods in this thread holds a lock that sending needs."""
         for lock in (self.collector.lock, self.send_queue.change, self.sending.lock):
             if not lock.acquire(timeout=0.1):
                 return False

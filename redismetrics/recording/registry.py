@@ -1,4 +1,4 @@
-"""The metrics that a process knows, and the rules by which their definitions change."""
+"""The metrics that a process knows, and the rules for changing their definitions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +15,8 @@ from .buffers import MetricBuffers
 class MetricRegistry:
     """The metrics of one recorder, by name. Thread-safe without locks: it only uses `setdefault`.
 
-    A guessed type is replaced by an explicit one, and a definition of this process by the one
-    that Redis holds. What a replaced metric still buffers is sent: see `retired`.
+    An explicit type replaces an inferred one, and the definition in Redis replaces the one of this
+    process. Samples buffered by a replaced metric are still sent: see `retired`.
 
     Args:
         clock: Returns Unix seconds.
@@ -31,7 +31,7 @@ class MetricRegistry:
         self.retired: list[MetricBuffers] = []
 
     def all(self) -> list[MetricBuffers]:
-        """Return all metrics that may hold samples, the replaced ones first."""
+        """Return all metrics that may hold samples, replaced ones first."""
         return [*self.retired, *list(self.metrics.values())]
 
     def copy_definitions(self, source: "MetricRegistry", *, declared_only: bool) -> None:
@@ -54,7 +54,8 @@ class MetricRegistry:
         }
 
     def get_or_create(self, name: str, kind: MetricType, *, explicit: bool) -> MetricBuffers:
-        """Return the metric of that name, created if new; an *explicit* type replaces a guess.
+        """Return the metric of this name, or create it; an *explicit* type replaces an inferred
+        one.
 
         Raises:
             TypeMismatch: As `type_of` does, if *explicit*.
@@ -72,12 +73,12 @@ class MetricRegistry:
         return known
 
     def type_of(self, name: str, kind: MetricType | None) -> MetricType | None:
-        """Return the type that a sample will have; None if it must be guessed. Changes nothing.
+        """Return the type that a sample will have; None if it must be inferred. No side effects.
 
-        *kind* is the type that the caller gave, if any.
+        *kind* is the type given by the caller, if any.
 
         Raises:
-            TypeMismatch: If *kind* contradicts a known type that is not a guess.
+            TypeMismatch: If *kind* contradicts a known type that was not inferred.
         """
         known = self.metrics.get(name)
         if known is None:
@@ -87,9 +88,9 @@ class MetricRegistry:
         return kind or known.definition.type
 
     def declare(self, name: str, definition: Definition) -> None:
-        """Make *definition* that of *name*. The first declaration wins, but for its options.
+        """Set the definition of *name*. The first declaration wins, except for options.
 
-        Of these the newest counts. Options that it does not give stay as they are.
+        For options, the newest declaration wins; those that it does not give keep their values.
 
         Raises:
             TypeMismatch: If another definition of the metric is known.
@@ -110,7 +111,7 @@ class MetricRegistry:
             _give_options(self._replace(known, definition, declared=True), definition.options)
 
     def give_options(self, name: str, kind: MetricType, **options: Any) -> None:
-        """Declare a metric with these options; its unit, help and the like stay as they are.
+        """Declare a metric with these options; its unit, help and other fields keep their values.
 
         Raises:
             TypeMismatch: If the metric is known with another type.
@@ -121,7 +122,7 @@ class MetricRegistry:
         self.declare(name, new)
 
     def learn_type(self, known: MetricBuffers, definition: Definition) -> None:
-        """Replace a guessed type by the *definition* that Redis holds."""
+        """Replace an inferred type by the *definition* in Redis."""
         new = MetricBuffers(known.name, definition, explicit=False)
         new.learned = True
         self.metrics[known.name] = new
@@ -139,9 +140,9 @@ class MetricRegistry:
         return new
 
     def forget(self, name: str) -> bool:
-        """Forget a metric that Redis doesn't hold any more; return False if it is not known.
+        """Forget a metric that Redis no longer holds; return False if it is unknown.
 
-        What it still buffers is sent.
+        Its buffered samples are still sent.
         """
         known = self.metrics.pop(name, None)
         if known is None:
@@ -150,13 +151,13 @@ class MetricRegistry:
         return True
 
     def retire(self, metric: MetricBuffers) -> None:
-        """Drain a metric a while longer after another took its place."""
+        """Keep draining a metric for a while after it has been replaced."""
         metric.until_ms = int(self._clock() * 1000)
         self.retired.append(metric)
 
 
 def _give_options(known: MetricBuffers, options: Options) -> None:
-    """Note the options that `declare` gives, and Redis may not hold yet."""
+    """Note the options given to `declare`, which Redis may not have yet."""
     changed = known.definition.with_options(options)
     waiting = known.given_options if known.has_new_options else None
     if waiting is None and not options.given():

@@ -1,6 +1,6 @@
-"""The send queue between the collector and the sender: bounded by bytes and age.
+"""The send queue between the collector and the sender, bounded by bytes and age.
 
-Every sample that passes is counted.
+Every sample that passes through is counted.
 """
 
 import logging
@@ -45,10 +45,10 @@ SQUEEZED_ROWS = 10
 
 
 class _Condition(threading.Condition):
-    """A condition that a `with` statement enters and leaves by the methods of its lock.
+    """A condition whose `with` statement uses the methods of its lock directly.
 
-    Those of `Condition` are Python functions: a signal handler that raises in one, as that of
-    Ctrl-C does, would leave the lock locked for ever.
+    The methods of `Condition` are Python functions: a signal handler that raises inside one, as
+    Ctrl-C does, would leave the lock held for ever.
     """
 
     __enter__ = property(attrgetter("_lock.__enter__"))
@@ -58,13 +58,13 @@ class _Condition(threading.Condition):
 class SendQueue:
     """A queue of batches for each shard, oldest first.
 
-    Every sample that comes in is settled once: stored, or dropped for a reason.
+    Every sample that enters is settled exactly once: stored, or dropped for a reason.
 
     Attributes:
-        lines: The batches, by shard. All are in line 0 until the number of shards is known.
-        change: Guards all of the queue. It is notified when *awaited* samples are settled, the
-            smallest number that somebody waits for: waking a thread for each batch would take
-            longer than encoding it.
+        lines: The batches by shard. All are in line 0 until the number of shards is known.
+        change: Guards the whole queue. It is notified when *awaited* samples, the smallest number
+            that anyone waits for, are settled: waking a thread for each batch would take longer
+            than encoding it.
         listeners: Functions that are called when `change` is notified.
         watches: Count what is settled of some metrics.
         given_up: True after `give_up`.
@@ -84,7 +84,7 @@ class SendQueue:
         self.given_up = False
 
     def counts(self) -> dict[str, Any]:
-        """Return the queue's and the recorder's part of `Metrics.stats`.
+        """Return the part of `Metrics.stats` about the queue and the recorder.
 
         The caller holds `change`.
         """
@@ -109,7 +109,7 @@ class SendQueue:
         }
 
     def totals(self) -> FlushResult:
-        """Return what was settled so far, of all metrics. The caller holds `change`."""
+        """Return what has been settled so far, over all metrics. The caller holds `change`."""
         return FlushResult(self.stored, dict(self._recorder.dropped()))
 
     @property
@@ -117,12 +117,12 @@ class SendQueue:
         return not any(self.lines.values())
 
     def shards(self) -> list[int]:
-        """Return the shards that batches wait for."""
+        """Return the shards with waiting batches."""
         with self.change:
             return [shard for shard, line in self.lines.items() if line]
 
     def set_shards(self, shards: int) -> None:
-        """Divide the queue: each shard is sent by itself."""
+        """Divide the queue by shard: each shard is sent separately."""
         with self.change:
             if shards != self._shards:
                 self._shards = shards
@@ -151,7 +151,7 @@ class SendQueue:
         return min(lines, key=lambda line: line[0].queued_at, default=None)
 
     def put(self, found: list[MetricBatch]) -> int:
-        """Append what was drained; return how many samples came in so far."""
+        """Append drained batches; return the total number of samples received so far."""
         now = self._recorder.steady_clock()
         for batch in found:
             batch.queued_at = now
@@ -179,7 +179,7 @@ class SendQueue:
                 self._put_first(found)
 
     def take(self, shard: int) -> list[MetricBatch]:
-        """Take a shard's oldest batches, as many as are sent at once; merge those of one metric."""
+        """Take a shard's oldest batches, up to one request; merge batches of the same metric."""
         taken: dict[str, list[MetricBatch]] = {}
         cost, rows = 0.0, 0
         with self.change:
@@ -208,7 +208,7 @@ class SendQueue:
         return [metric_batch.merge(group) for group in taken.values()]
 
     def _cost(self, batch: MetricBatch) -> float:
-        """Return what a series of a batch costs, of at most 1 for all that is sent at once."""
+        """Return the cost per series of a batch, where one request may cost at most 1."""
         metric = self._recorder.metrics.get(batch.name)
         known = 0 if metric is None else len(metric.known_series.ids)
         cost = SERIES_COST[batch.kind]
@@ -216,7 +216,7 @@ class SendQueue:
 
     @contextmanager
     def watch(self, names: Iterable[str]) -> Iterator[SettledWatch]:
-        """Count what is settled of metrics of these *names* inside the block."""
+        """Count samples of metrics with these *names* that are settled inside the block."""
         watch = SettledWatch(names)
         with self.change:
             self.watches.append(watch)
@@ -227,7 +227,7 @@ class SendQueue:
                 self.watches.remove(watch)
 
     def notify(self) -> None:
-        """Let those that wait look again. The caller holds `change`."""
+        """Wake up waiting threads and listeners. The caller holds `change`."""
         # Those that go on waiting set it again.
         self.awaited = inf
         self.change.notify_all()
@@ -242,7 +242,7 @@ class SendQueue:
         self._settle(count)
 
     def drop_locked(self, reason: str, count: int, name: str = "") -> None:
-        """Count samples as dropped, of a metric or of several. The caller holds `change`."""
+        """Count samples of one or more metrics as dropped. The caller holds `change`."""
         # `give_up` has counted all that was left.
         if self.given_up or not count:
             return
@@ -262,9 +262,9 @@ class SendQueue:
             self.drop_locked(reason, count, name)
 
     def give_up(self, in_doubt: int) -> int:
-        """Count all that is left as dropped, at the end; return how many were never sent.
+        """Count everything left at the end as dropped; return how many samples were never sent.
 
-        *in_doubt* of them were sent and not confirmed. The caller holds `change`.
+        *in_doubt* of them were sent but not confirmed. The caller holds `change`.
         """
         waiting = self._recorder.take_waiting()
         self.drained += waiting
@@ -280,8 +280,8 @@ class SendQueue:
     def _enforce_limits(self) -> None:
         """Keep the unsent samples within `buffer_age` and `buffer_bytes`.
 
-        First the batches are compressed, unless their metric keeps its samples; then the oldest
-        are dropped and counted.
+        First, batches are compressed, unless their metric keeps its samples; then the oldest are
+        dropped and counted.
         """
         oldest = self._recorder.steady_clock() - self._settings.buffer_age
         limit = self._settings.buffer_bytes
@@ -304,7 +304,7 @@ class SendQueue:
                 )
 
     def _squeeze(self, batches: list[MetricBatch]) -> list[MetricBatch]:
-        """Merge the batches of each metric and compress them, once each."""
+        """Merge the batches of each metric and compress them, each only once."""
         groups: dict[tuple[str, Definition, bool], list[MetricBatch]] = {}
         for batch in batches:
             if not batch.squeezed and not batch.definition.keeps_samples:
@@ -325,7 +325,7 @@ class SendQueue:
 
 
 def _may_merge(others: list[MetricBatch], batch: MetricBatch) -> bool:
-    """Return whether a batch may be sent as one with *others* of its metric."""
+    """Return whether a batch may be merged with *others* of its metric."""
     if others[0].definition != batch.definition:
         return False
     if not batch.definition.keeps_samples:

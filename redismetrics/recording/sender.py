@@ -43,7 +43,7 @@ class Sender:
     """One writer of one store. Only one thread at a time may call it.
 
     A batch gets its number when it is first sent. From then on it is unconfirmed: it is neither
-    changed nor dropped for lack of space, and no other batch goes to its shard before Redis
+    changed nor dropped for lack of space, and no other batch is sent to its shard until Redis
     confirms it.
     """
 
@@ -75,7 +75,7 @@ class Sender:
         self._confirmed_at: dict[int, float] = {}
 
     def counts(self) -> dict[str, Any]:
-        """Return the sender's part of `Metrics.stats`."""
+        """Return the part of `Metrics.stats` about the sender."""
         return {
             "in_doubt": self.in_doubt,
             "batches": self._batches,
@@ -90,20 +90,20 @@ class Sender:
 
     @property
     def in_doubt(self) -> int:
-        """The number of samples that were sent and not confirmed."""
+        """The number of samples that were sent but not confirmed."""
         return sum(batch.samples for batch in list(self.unconfirmed.values()))
 
     def clear_mismatch(self, name: str) -> None:
-        """Note that the metric has no other type in Redis any more.
+        """Note that the metric no longer has another type in Redis.
 
-        If it has again, `flush` raises again.
+        If it does again, `flush` raises again.
         """
         self.fitting.mismatches.pop(name, None)
 
     # -- connection -------------------------------------------------------------------------------
 
     def connect(self, timeout: float | None = None) -> None:
-        """Drop the connection; open a new one now or, without *timeout*, when it is needed."""
+        """Drop the connection; open a new one now, or without *timeout* when it is needed."""
         client, self._client = self._client, None
         lanes, self._lanes = self._lanes, None
         if client is not None:
@@ -122,7 +122,7 @@ class Sender:
     def _note_error(self, error: StoreError) -> None:
         with self.send_queue.change:
             if self.last_error is None and not self.send_queue.given_up:
-                log.warning("samples wait for %s: %s", safe_url(self.store.url), error)
+                log.warning("samples are waiting for %s: %s", safe_url(self.store.url), error)
             self.last_error = error
             self._retries += bool(self.unconfirmed)
             self.send_queue.notify()
@@ -133,8 +133,8 @@ class Sender:
     def send_all(self, timeout: float | None = None, stop: threading.Event | None = None) -> None:
         """Send until nothing is left, the time is up, or *stop* is set.
 
-        The shards of a cluster are sent independently: one that fails is tried again, longer and
-        longer after each failure, while the others go on.
+        The shards of a cluster are sent independently: a failing one is retried with increasing
+        delays, while the others continue.
 
         Raises:
             StoreError: At the first failure, if the store is not a cluster.
@@ -178,18 +178,18 @@ class Sender:
         return list(shards)
 
     def hurry(self) -> None:
-        """Try again now what failed before: somebody waits for it. Any thread may call this."""
+        """Retry failed operations now, because a caller is waiting. Any thread may call this."""
         self.retries.hurry()
         self.wake()
 
     def wake(self) -> None:
-        """Look at the queue now, if `send_all` waits for replies. Any thread may call this."""
+        """Check the queue now, if `send_all` is waiting for replies. Any thread may call this."""
         lanes = self._lanes
         if lanes is not None:
             lanes.wake()
 
     def _send_at_once(self, client: ClusterClient, shards: list[int], until: float | None) -> None:
-        """Begin to send to each shard that is not being sent to, and wait for the first end."""
+        """Start sending to each idle shard, and wait until one operation ends."""
         if self._lanes is None:
             self._lanes = Lanes(client)
         lanes, waits = self._lanes, [] if until is None else [max(until - monotonic(), 0)]
@@ -225,7 +225,7 @@ class Sender:
         self.send_queue.set_shards(self._namespace.shards)
 
     def _send_shard(self, shard: int) -> Operation[None]:
-        """Send a shard's unconfirmed batch again; if there is none, send what waits."""
+        """Resend a shard's unconfirmed batch; if there is none, send waiting batches."""
         began = perf_counter()
         batch = self.unconfirmed.get(shard)
         if batch is None:
@@ -236,7 +236,7 @@ class Sender:
         self._batch_seconds = perf_counter() - began
 
     def _pack(self, shard: int) -> Operation[PackedBatch | None]:
-        """Return what was packed ahead, or else take what waits and pack it; None if nothing is."""
+        """Return the batch packed ahead, or pack waiting samples; None if there are none."""
         if self._is_long_ago(shard):
             self._put_back_ahead(shard)
         elif shard in self._ahead:
@@ -257,8 +257,8 @@ class Sender:
     def _pack_ahead(self, shard: int) -> None:
         """Pack the next batch while the server works on one, unless Redis must be asked first.
 
-        It contains the ids that are known now, in their epoch. So it is packed again if the reply
-        shows that Redis lost data, or refuses samples that go out again.
+        It contains the ids known at this time, in their epoch. So it is packed again if the reply
+        shows that Redis lost data, or rejects samples that are sent again.
         """
         if shard in self._ahead:
             return
@@ -280,7 +280,7 @@ class Sender:
             self.send_queue.put_back(packed.batches)
 
     def _number(self, shard: int, packed: PackedBatch) -> UnconfirmedBatch | None:
-        """Give a batch its number; None if `close` gave up all that is left."""
+        """Give a batch its number; return None if `close` has given up everything."""
         self._sequence[shard] += 1
         request = write.write_request(
             self.settings.namespace,
@@ -300,17 +300,17 @@ class Sender:
         return new
 
     def _is_long_ago(self, shard: int) -> bool:
-        """True if the last batch was confirmed so long ago that Redis may have forgotten it."""
+        """Return whether the last confirmation is so long ago that Redis may have forgotten it."""
         now = self.recorder.steady_clock()
         return now - self._confirmed_at.get(shard, now) > self.settings.max_age
 
     def _begin_again(self, shard: int) -> None:
-        """After a long pause, don't rely on what Redis knew of this writer: it may be pruned."""
+        """After a long pause, don't rely on what Redis knew about this writer; it may be pruned."""
         if self._confirmed.pop(shard, 0):
             self.known.forget_ids()
 
     def _encode(self, found: list[MetricBatch]) -> PackedBatch | None:
-        """Return the batches with their bytes, None if there are none; drop any that has a bug."""
+        """Return the encoded batches, None if there are none; drop any that cannot be encoded."""
         encoded: list[EncodedBatch] = []
         packed: list[MetricBatch] = []
         for batch in found:
@@ -356,7 +356,7 @@ class Sender:
             self._apply_reply(batch, reply)
 
     def _note_loss(self, shard: int, held: int) -> None:
-        """Count the confirmed batches that Redis lost: it holds them up to number *held*."""
+        """Count the confirmed batches that Redis has lost: those after number *held*."""
         self._lost_batches += self._confirmed[shard] - held
         self._confirmed[shard] = held
         self._put_back_ahead(shard)
@@ -368,10 +368,10 @@ class Sender:
         self._namespace.doubt()
 
     def _report(self, batch: UnconfirmedBatch, reply: WriteReply) -> None:
-        """Count and log what users must know of a reply, before `flush` returns."""
+        """Count and log what users must know about a reply, before `flush` returns."""
         if reply.unsealed_ms > UNSEALED_MS:
             self.recorder.warn_once(
-                "no worker processes the samples of namespace %s: "
+                "no worker is processing the samples of namespace %s: "
                 "run `python -m redismetrics.worker`, or use Metrics(worker=True)",
                 self.settings.namespace,
             )
@@ -379,7 +379,7 @@ class Sender:
             self.recorder.drops.overflow(batch.batches[index].name, tag, count)
 
     def _confirm(self, batch: UnconfirmedBatch, reply: WriteReply) -> bool:
-        """Count a confirmed batch as stored; return False if `close` gave it up meanwhile."""
+        """Count a confirmed batch as stored; return False if `close` has given it up."""
         shard, refused = batch.request.shard, reply.refused
         with self.send_queue.change:
             if self.unconfirmed.get(shard) is not batch:
@@ -399,7 +399,7 @@ class Sender:
         return True
 
     def _apply_reply(self, batch: UnconfirmedBatch, reply: WriteReply) -> None:
-        """Learn from a reply, and queue again what the script refused."""
+        """Learn from a reply, and requeue what the script refused."""
         refused = reply.refused
         if refused:
             # What was refused goes first.
@@ -425,7 +425,7 @@ class Sender:
     # -- what doesn't fit -------------------------------------------------------------------------
 
     def _isolate(self, batch: UnconfirmedBatch, error: ScriptFailed) -> None:
-        """Send each metric of a batch that Redis rejects alone; drop one that is alone already.
+        """Send each metric of a rejected batch separately; drop a batch that is already separate.
 
         Nothing of the batch was applied.
         """

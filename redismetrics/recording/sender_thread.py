@@ -1,4 +1,4 @@
-"""The thread that sends what the collector drained, and waits longer and longer after failures."""
+"""The thread that sends what the collector has drained, with increasing delays after failures."""
 
 import logging
 import threading
@@ -12,7 +12,7 @@ log = logging.getLogger("redismetrics")
 
 
 class SenderThread:
-    """The loop that calls a sender. *lock* is held by the thread that calls it."""
+    """The loop that calls a sender. The calling thread holds *lock* during a call."""
 
     def __init__(self, sender: Sender, backoff: Backoff) -> None:
         self._sender = sender
@@ -31,7 +31,7 @@ class SenderThread:
         self._sender.retries.backoff = backoff
 
     def run(self, stop: threading.Event) -> None:
-        """Send until *stop* is set, whenever `wake` is."""
+        """Send whenever `wake` is set, until *stop* is set."""
         delays = self.backoff.delays()
         while not stop.is_set():
             self.wake.wait()

@@ -14,28 +14,28 @@ from .flush_result import FlushResult, SettledWatch
 
 
 class Sink(Protocol):
-    """Where the samples of one recorder go. Thread-safe.
+    """The destination of one recorder's samples. Thread-safe.
 
     Attributes:
-        discards: Recording calls do nothing, and check nothing.
+        discards: Recording calls do nothing and check nothing.
     """
 
     discards: bool
 
     @property
     def closed(self) -> bool:
-        """True after `close`: what is recorded is dropped."""
+        """True after `close`: further samples are dropped."""
 
     def start(self) -> None:
-        """Start the threads. Called at a process's first recording."""
+        """Start the threads. Called when a process first records."""
 
     def flush(self, timeout: float) -> FlushResult:
-        """Send all that was recorded before this call, and wait until it is stored or dropped.
+        """Send everything recorded before this call, and wait until it is stored or dropped.
 
-        Return what was settled since the last flush.
+        Return what was stored and dropped since the last flush.
 
         Raises:
-            StoreUnavailable: If that takes longer than *timeout* seconds.
+            StoreUnavailable: If this takes longer than *timeout* seconds.
             ScriptFailed, FormatMismatch: If Redis can't store it.
             TypeMismatch: If a metric has another type in Redis.
         """
@@ -44,19 +44,19 @@ class Sink(Protocol):
         """`flush`, for asyncio."""
 
     def settle(self, timeout: float) -> None:
-        """`flush` without a report: the next flush reports these samples, and `TypeMismatch`."""
+        """`flush` without a report: the next flush reports the samples and any `TypeMismatch`."""
 
     async def asettle(self, timeout: float) -> None:
         """`settle`, for asyncio."""
 
     def watch(self, names: Iterable[str]) -> AbstractContextManager[SettledWatch]:
-        """Count what is settled of metrics of these *names* inside the block."""
+        """Count samples of metrics with these *names* that are settled inside the block."""
 
     def flush_before_query(self) -> None:
-        """`flush`, without `TypeMismatch`, which is no fault of the query.
+        """`flush` without `TypeMismatch`, which has nothing to do with the query.
 
         Raises:
-            StoreUnavailable: If there is nothing that answers queries.
+            StoreUnavailable: If nothing can answer queries.
         """
 
     async def aflush_before_query(self) -> None:
@@ -66,43 +66,43 @@ class Sink(Protocol):
         """Raise unless queries can be answered.
 
         Raises:
-            InvalidQuery: Nothing is ever stored (``none://``).
-            StoreUnavailable: Nothing is stored now (a capture).
+            InvalidQuery: If nothing is ever stored (``none://``).
+            StoreUnavailable: If nothing is stored now (in a capture).
         """
 
     def mismatched(self) -> set[str]:
         """Return the names of metrics that have another type in Redis than in this process."""
 
     def silence_mismatches(self, names: Iterable[str]) -> None:
-        """Note that the mismatches of these metrics are reported, so that `flush` is not to."""
+        """Note that the mismatches have been reported, so that `flush` does not raise them."""
 
     def clear_mismatch(self, name: str) -> None:
-        """Note that a metric has no other type in Redis any more."""
+        """Note that a metric no longer has another type in Redis."""
 
     def close(self, timeout: float) -> None:
         """Send what is left within *timeout* seconds; count the rest as dropped. Never raises."""
 
     def send_each_call(self) -> None:
-        """Open again after `close`, at the end of the process: each call sends what it records."""
+        """Reopen after `close`, when the process is exiting: each call sends what it records."""
 
     def stop_worker(self, timeout: float) -> None:
-        """Stop a worker in this process, within *timeout* s; the next recording starts it again."""
+        """Stop a worker in this process within *timeout* s; the next recording restarts it."""
 
     def stats(self) -> dict[str, Any]:
-        """Return the numbers that `Metrics.stats` describes, without contacting Redis."""
+        """Return the numbers described in `Metrics.stats`, without contacting Redis."""
 
     def reset_after_fork(self) -> None:
-        """Start empty in a forked child: the parent sends what it has recorded."""
+        """Start empty in a forked child: the parent sends its own samples."""
 
     def pause(self) -> None:
-        """Stop the threads and take what the recorder holds, before another sink is attached."""
+        """Stop the threads and take the recorder's samples, before another sink is attached."""
 
     def resume(self) -> None:
-        """Go on after `pause`, when this sink is attached again."""
+        """Continue after `pause`, when this sink is attached again."""
 
 
 def zero_stats() -> dict[str, Any]:
-    """Return the stats of a process that has recorded nothing."""
+    """Return the stats of a process that has not recorded anything."""
     return {
         "recorded": 0,
         "stored": 0,
@@ -126,7 +126,7 @@ def zero_stats() -> dict[str, Any]:
 
 
 def _ignore(*_: Any, **__: Any) -> None:
-    """What recording methods do with a sink that discards everything."""
+    """The recording methods of a client whose sink discards everything."""
 
 
 # They replace a client's own methods, so that a call costs as much as one of an empty function.
@@ -134,7 +134,7 @@ _SILENT_METHODS = dict.fromkeys(("increment", "gauge", "histogram", "record"), _
 
 
 def _silent_gauge(client: Any) -> Callable[..., Any]:
-    """Return what `gauge` does then: with ``per=`` it still returns an instrument."""
+    """The `gauge` method of such a client: with ``per=``, it still returns an instrument."""
     # Not the client itself, which would never be freed.
     method, held = type(client).gauge, weakref.ref(client)
 
@@ -145,10 +145,10 @@ def _silent_gauge(client: Any) -> Callable[..., Any]:
 
 
 def set_silent(client: object, silent: bool) -> None:
-    """Let the recording methods of *client* do nothing, or what they always do.
+    """Make the recording methods of *client* do nothing, or restore them.
 
-    Only for clients that are silent or become so: touching `__dict__` makes each later access to
-    an attribute slower (25 % of an `increment`).
+    Only for clients that are or become silent: touching `__dict__` makes each later attribute
+    access slower (25 % of an `increment`).
     """
     if silent:
         vars(client).update(_SILENT_METHODS, gauge=_silent_gauge(client))
@@ -158,7 +158,7 @@ def set_silent(client: object, silent: bool) -> None:
 
 
 class NullSink:
-    """The sink of ``none://``: discards everything, starts nothing, loads nothing."""
+    """The sink of ``none://``: discards everything; starts and loads nothing."""
 
     discards = True
     closed = False
@@ -222,9 +222,9 @@ class NullSink:
 
 
 class StartingSink(NullSink):
-    """The sink of a client that is not ready yet; a signal handler may record meanwhile.
+    """The sink of a client that is still being created, while a signal handler may already record.
 
-    What is recorded stays in the buffers until the next sink is attached.
+    Samples stay in the buffers until the next sink is attached.
     """
 
     discards = False

@@ -1,4 +1,4 @@
-"""What tells this process from all others: its id, and where that id is valid."""
+"""The identity of this process: its id, and where that id is valid."""
 
 import os
 import socket
@@ -13,20 +13,20 @@ _MOST_HOST_BYTES = 100
 
 
 def this_process() -> Process:
-    """Return this process."""
+    """Return the identity of this process."""
     return Process(os.getpid(), this_place(), host_name())
 
 
 @lru_cache(1)
 def host_name() -> str:
-    """Return the name of this host, as it is stored."""
+    """Return the name of this host in the form that is stored."""
     name = socket.gethostname().encode(errors="replace")[:_MOST_HOST_BYTES]
     return name.decode(errors="ignore")
 
 
 @lru_cache(1)
 def this_place() -> bytes:
-    """Return 8 bytes for the kernel that runs, and for the container, which counts its own ids."""
+    """Return 8 bytes that identify the running kernel and the container, which has its own pids."""
     parts = [host_name()]
     sources: tuple[Callable[[], object], ...] = (
         Path("/proc/sys/kernel/random/boot_id").read_text,

@@ -23,14 +23,14 @@ class Measurement(Protocol):
     """What a timer measures: the metric, and how to record a duration."""
 
     def scale(self) -> float:
-        """Return what seconds are multiplied by."""
+        """Return the factor from seconds to the unit."""
 
     def record(self, elapsed: float, error: BaseException | None) -> None:
         """Record a duration, and the error that ended the body, if any."""
 
 
 class Body:
-    """One run of a body or function that is measured; it has begun when it is made.
+    """One measured run of a body or function, which begins when it is created.
 
     Attributes:
         elapsed: The duration in the metric's unit, once the body has ended.
@@ -68,11 +68,11 @@ class Timer:
     """The result of `metrics.measure(...)`: a context manager and a decorator.
 
     One timer may measure several bodies at the same time: in threads, tasks and generators, and
-    by recursion. A copy is a timer of the same metric; it can be pickled if its client can.
+    recursively. A copy is a timer of the same metric; it can be pickled if its client can.
 
     Attributes:
-        elapsed: The duration of the body that ended last, in the metric's unit. Where several
-            bodies share a timer, ``with timer as body`` has that of each in ``body.elapsed``.
+        elapsed: The duration of the last finished body, in the metric's unit. If several bodies
+            share a timer, use ``with timer as body`` and ``body.elapsed``.
     """
 
     def __init__(self, measurement: Measurement) -> None:
@@ -98,7 +98,7 @@ class Timer:
         return Body(self._measurement)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Decorate a function or another callable: measure each run.
+        """Decorate a function or other callable: measure each run.
 
         A coroutine runs until it returns, a generator until it is exhausted or closed.
         """
@@ -109,18 +109,18 @@ class Timer:
         return decorated
 
     def run(self, function: Callable[[], R]) -> R:
-        """Call *function*, measured as if it were decorated."""
+        """Call *function* and measure it, as if it were decorated."""
         return self(function)()
 
 
 def check_unit(unit: str | None) -> None:
-    """Raise `InvalidValue` unless *unit* is None or a unit of time that timers know."""
+    """Raise `InvalidValue` unless *unit* is None or a time unit that timers support."""
     if unit is not None and unit not in TIME_UNITS:
         raise InvalidValue(f"unit must be one of {', '.join(TIME_UNITS)}, got {shown(unit)}")
 
 
 def check_measurable(recorder: Recorder, name: str, unit: str | None) -> None:
-    """Raise what is wrong about measuring as *name*, before the body runs. Changes nothing."""
+    """Check that *name* can be measured, before the body runs. Has no side effects."""
     check_unit(unit)
     recorder.type_of(name, "histogram")
 
@@ -128,9 +128,9 @@ def check_measurable(recorder: Recorder, name: str, unit: str | None) -> None:
 def time_scale(
     recorder: Recorder, name: str, unit: str | None, kind: MetricType = "histogram"
 ) -> float:
-    """Return what seconds are multiplied by for the unit of metric *name*.
+    """Return the factor from seconds to the unit of metric *name*.
 
-    A new one is declared with *kind* and *unit*, or in milliseconds.
+    A new metric is declared with *kind* and *unit*, or in milliseconds.
 
     Raises:
         TypeMismatch: If the metric has another type.

@@ -1,4 +1,4 @@
-"""How a batch changes the running totals of its series, as columns with one row per series."""
+"""How a batch changes the totals of its series, as columns with one row per series."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,10 +33,10 @@ class GaugeChanges:
     """Changes of a gauge; all columns have shape (series,).
 
     Attributes:
-        code: The sum of CHANGES_SHARED: the shared value was changed before the first set; SETS: a
-            value was set; and HAS_OWN_TIME: the newest value has a time that the caller gave.
+        code: The sum of CHANGES_SHARED (the shared value was changed before the first set), SETS (a
+            value was set) and HAS_OWN_TIME (the caller gave the time of the newest value).
         time: Time in ms of the newest value that was set, or 0.
-        value: That value, or 0.
+        value: The newest value that was set, or 0.
         change_time: Time in ms of the change, or 0.
         change: The change of the shared value, or 0.
     """
@@ -67,7 +67,7 @@ class HistogramChanges:
     Attributes:
         count: Number of values, shape (series,).
         total: Their sum, shape (series,).
-        buckets: How many of them are in each bucket.
+        buckets: The number of values in each bucket.
     """
 
     count: Ints
@@ -106,22 +106,22 @@ Changes = CounterChanges | GaugeChanges | HistogramChanges | SummaryChanges
 
 
 def of_counter(samples: Samples, series: int) -> CounterChanges:
-    """Return the changes of a counter with that number of *series*."""
+    """Return the changes of a counter with this number of *series*."""
     return CounterChanges(_sums(samples, series)[1])
 
 
 def of_histogram(samples: Samples, series: int, buckets: BucketCounts) -> HistogramChanges:
-    """Return the changes of a histogram with that number of *series*."""
+    """Return the changes of a histogram with this number of *series*."""
     return HistogramChanges(*_sums(samples, series), buckets)
 
 
 def of_summary(samples: Samples, series: int) -> SummaryChanges:
-    """Return the changes of a summary with that number of *series*."""
+    """Return the changes of a summary with this number of *series*."""
     return SummaryChanges(*_sums(samples, series))
 
 
 def _sums(samples: Samples, series: int) -> tuple[Ints, Floats]:
-    """Return the number of values of each series and their sum, at most the largest float."""
+    """Return the number of values of each series and their sum, capped at the largest float."""
     if _has_one_row_each(samples, series):
         with np.errstate(over="ignore"):
             # 0 is added because a sum is never -0.
@@ -132,7 +132,7 @@ def _sums(samples: Samples, series: int) -> tuple[Ints, Floats]:
 
 
 def _has_one_row_each(samples: Samples, series: int) -> bool:
-    """Return whether row i is the only one of series i: there is nothing to merge."""
+    """Return whether row i is the only row of series i, so that there is nothing to merge."""
     return (
         len(samples) == series
         and not len(samples.summed)
@@ -141,7 +141,7 @@ def _has_one_row_each(samples: Samples, series: int) -> bool:
 
 
 def of_gauge(samples: Samples, series: int) -> GaugeChanges:
-    """Return the changes of a gauge with that number of *series*."""
+    """Return the changes of a gauge with this number of *series*."""
     change, change_ms = np.zeros(series), np.zeros(series, np.int64)
     if is_zero(samples.flags) and _has_one_row_each(samples, series):
         code = np.full(series, SETS, np.uint8)

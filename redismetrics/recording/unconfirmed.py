@@ -1,4 +1,4 @@
-"""Batches that are packed, or sent and not confirmed; and which errors resending can't fix."""
+"""Packed and unconfirmed batches, and which errors resending can't fix."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _TEMPORARY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """A batch that has no number yet: what it is made of, and its bytes."""
+    """A batch without a number: its parts and its bytes."""
 
     batches: list[MetricBatch]
     encoded: list[EncodedBatch]
@@ -32,8 +32,8 @@ class UnconfirmedBatch:
     """A batch that was sent: its number and bytes stay the same until Redis confirms it.
 
     Attributes:
-        first_sent: When it was first sent, by the steady clock.
-        refusals: How often Redis refused it because of its contents.
+        first_sent: When it was first sent, by the monotonic clock.
+        refusals: How often Redis rejected it because of its contents.
     """
 
     request: WriteRequest
@@ -47,7 +47,7 @@ class UnconfirmedBatch:
 
 
 def is_permanent(error: ScriptFailed) -> bool:
-    """True if Redis rejects a batch because of its contents, so that resending can't succeed."""
+    """Return whether Redis rejected a batch for its contents, so that resending can't succeed."""
     cause = error.__cause__
     text = str(cause)
     return (

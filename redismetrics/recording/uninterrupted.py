@@ -1,4 +1,4 @@
-"""Run a function where no exception of a signal handler can end it halfway."""
+"""Run a function such that no exception from a signal handler can interrupt it."""
 
 import os
 import sys
@@ -56,10 +56,10 @@ _pid = os.getpid()
 
 
 def uninterrupted(function: Callable[[], T]) -> T:
-    """Call *function* and return its result; in the main thread, let another thread call it.
+    """Call *function* and return its result; in the main thread, use another thread to call it.
 
-    Python runs signal handlers in the main thread only, between any two steps of a function. If
-    one raises, as that of Ctrl-C does, this call ends, but *function* runs to its end.
+    Python runs signal handlers only in the main thread, between any two bytecodes. If one raises,
+    as Ctrl-C does, this call ends, but *function* runs to completion.
     """
     global _pid
     if threading.get_ident() != threading.main_thread().ident or sys.is_finalizing():

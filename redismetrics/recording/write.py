@@ -21,7 +21,7 @@ _BOUNDS = struct.Struct("<dd")
 
 
 class Learned(NamedTuple):
-    """Ids of all series of the metric at that *place* of the batch, its epoch and its stamp."""
+    """Ids of all series of the metric at position *place* of the batch, its epoch and its stamp."""
 
     place: int
     ids: list[int]
@@ -31,7 +31,7 @@ class Learned(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WriteReply:
-    """The reply of record.lua to a batch: see there."""
+    """The reply of record.lua to a batch, described there."""
 
     held: int
     clock: int
@@ -42,7 +42,7 @@ class WriteReply:
 
     @property
     def refused(self) -> dict[int, tuple[str, bytes]]:
-        """Why metrics were refused, with its detail, by index."""
+        """Why metrics were refused, with details, by index."""
         return {
             index: (reason, detail)
             for index, reason, detail in self.problems
@@ -51,7 +51,7 @@ class WriteReply:
 
     @property
     def overflows(self) -> list[tuple[int, str, int]]:
-        """How many series of a metric, by its index, were merged for which tag."""
+        """The number of series merged per metric (by index) and tag."""
         return [
             (index, *msgpack.unpackb(detail))
             for index, reason, detail in self.problems
@@ -61,7 +61,7 @@ class WriteReply:
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
-    """One numbered batch, ready to send. It never changes: it may be sent again."""
+    """One numbered batch, ready to send. Immutable, because it may be sent again."""
 
     shard: int
     sequence: int
@@ -80,8 +80,8 @@ def write_request(
 ) -> WriteRequest:
     """Return the request for a batch of encoded metrics.
 
-    *confirmed* is the last sequence number of this writer and shard that was confirmed. *database*
-    is the number of the database it goes to.
+    *confirmed* is the last confirmed sequence number of this writer and shard. *database* is the
+    number of the target database.
     """
     limits = [
         int(settings.max_age * 1000),
@@ -138,7 +138,7 @@ def _heads(encoded: Sequence[EncodedBatch]) -> bytes:
 def record(
     sent: WriteRequest, meanwhile: Callable[[], None] | None = None
 ) -> Operation[WriteReply]:
-    """Send a batch, call *meanwhile* while the server works, return the reply. Safe to repeat."""
+    """Send a batch, call *meanwhile* while the server works, and return the reply. Idempotent."""
     commands = [sent.command]
     (reply,) = yield commands if meanwhile is None else Overlapped(commands, meanwhile)
     with reading("record.lua's reply"):

@@ -28,7 +28,7 @@ from .unreadable import Skipped, skip
 def definitions(
     namespace: str, shard: int, names: list[str]
 ) -> Operation[dict[str, Definition | FormatMismatch]]:
-    """Return the definitions of these metrics of one shard, without those that do not exist.
+    """Return the definitions of these metrics in one shard; missing metrics are left out.
 
     A definition that cannot be read is replaced by its error.
     """
@@ -46,9 +46,9 @@ def definitions(
 def set_options(
     namespace: str, shard: int, name: str, options: Options
 ) -> Operation[Definition | None]:
-    """Set the options that *options* gives, and leave the others; return the new definition.
+    """Set the options given in *options*, and keep the others; return the new definition.
 
-    None if the metric does not exist. What another process changes meanwhile is not lost.
+    None if the metric does not exist. Concurrent changes by other processes are not lost.
 
     Raises:
         FormatMismatch: If the definition cannot be read.
@@ -72,14 +72,14 @@ def set_options(
 
 
 def exists(namespace: str, name: str) -> Operation[bool]:
-    """Return whether there is a metric of that name, even if its definition cannot be read."""
+    """Return whether there is a metric of this name, even if its definition cannot be read."""
     shard = keys.shard_of(name, (yield from shards(namespace)))
     (found,) = yield [("HEXISTS", keys.shard(namespace, shard).catalogue, name)]
     return bool(found)
 
 
 def types(namespace: str, names: list[str]) -> Operation[dict[str, MetricType]]:
-    """Return the types of these metrics, without those that do not exist or cannot be read."""
+    """Return the types of these metrics, without metrics that do not exist or cannot be read."""
     count, found = (yield from shards(namespace)), {}
     for shard in range(count):
         of_shard = [name for name in names if keys.shard_of(name, count) == shard]
@@ -96,7 +96,7 @@ class MetricDescription(NamedTuple):
     Attributes:
         definition: Its definition; None if the metric is unknown.
         series: The tags of its series, by id.
-        stamp: When it was added, as stored; other stores give it another stamp.
+        stamp: When it was added, as stored; it differs between stores.
     """
 
     definition: Definition | None
@@ -126,8 +126,8 @@ def catalogue(
 ) -> Operation[dict[str, Definition]]:
     """Return the definitions of all metrics, in the order in which they were first recorded.
 
-    A metric whose entry cannot be read is left out and added to *skipped*. With *strict*, that
-    raises `FormatMismatch`, unless its type is one that only a newer version knows. *added* gets
+    A metric whose entry cannot be read is left out and added to *skipped*. With *strict*, this
+    raises `FormatMismatch`, unless only a newer version knows its type. *added* receives the time
     when each metric was added, by the server's clock in µs.
     """
     entries = yield from _entries(namespace, shards)
@@ -142,7 +142,7 @@ def catalogue(
 def _read_entries(
     entries: list[tuple[bytes, bytes]], *, strict: bool, skipped: Skipped | None
 ) -> list[tuple[bytes, str, Definition]]:
-    """Return stamp, name and definition of each entry of the catalogue; see there."""
+    """Return stamp, name and definition of each entry of the catalogue; see `catalogue`."""
     found = []
     for name, data in entries:
         checked = ""
@@ -165,7 +165,7 @@ def _read_entries(
 
 
 def names(namespace: str, shards: int) -> Operation[list[str]]:
-    """Return the names of all metrics, also of those whose definition cannot be read."""
+    """Return the names of all metrics, including those whose definition cannot be read."""
     entries = yield from _entries(namespace, shards)
     return [name.decode(errors="replace") for name, _ in entries]
 

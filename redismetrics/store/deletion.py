@@ -17,9 +17,9 @@ _CLEANUPS = msgpack.packb([cleanup.field for cleanup in CLEANUPS])
 def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
     """Delete metrics with all their data; return how many existed.
 
-    Of each stays what must outlive it: the next series id and the number of the next change of its
-    totals, because they are never used again, and how far its log was sealed. Its version changes,
-    so that readers and workers that are in progress start again.
+    For each metric, some state outlives it: the next series id and the number of the next change of
+    its totals, which are never reused, and how far its log was sealed. Its version changes, so that
+    readers and workers in progress start over.
     """
     deleted = 0
     for name in names:
@@ -63,12 +63,12 @@ def delete(namespace: str, shards: int, names: list[str]) -> Operation[int]:
 
 
 def clear(namespace: str) -> Operation[int]:
-    """Delete all metrics of a namespace; return how many. Forget its marks and idempotency keys.
+    """Delete all metrics, marks and idempotency keys of a namespace; return the number of metrics.
 
     A namespace of an older FORMAT is deleted with all its keys, so that this version can use it.
 
     Raises:
-        FormatMismatch: If it is of a newer FORMAT, or its configuration is corrupt.
+        FormatMismatch: If it has a newer FORMAT, or its configuration is corrupt.
     """
     (flat,) = yield [("HGETALL", keys.config(namespace))]
     fields = pairs(flat)
@@ -103,7 +103,7 @@ def clear(namespace: str) -> Operation[int]:
 
 
 def clear_alerts(namespace: str) -> Operation[None]:
-    """Delete the states, history and silences of alerts, and the log of what was sent."""
+    """Delete the states, history and silences of alerts, and the log of sent notifications."""
     of = keys.alerts(namespace)
     (groups,) = yield [("ZRANGE", of.groups, 0, -1)]
     for name in groups:
@@ -112,7 +112,7 @@ def clear_alerts(namespace: str) -> Operation[None]:
 
 
 def _data_keys(namespace: str, shard: int, name: str, held: Iterable[bytes]) -> dict[bytes, str]:
-    """Return the data keys that fields of `held` name, by these."""
+    """Return the data keys named by fields of `held`, by field."""
     found = {}
     with reading("held"):
         for data_name in held:

@@ -3,16 +3,16 @@ Every name that redismetrics gives to anything in Redis.
 
     rm:<ns>:config          hash    format, shards, retentions; written once, by the first process
     rm:<ns>:workers         zset    worker, scored by its last heartbeat in ms
-    rm:<ns>:copying         hash    metric -> what was copied of it to here, until all is copied
+    rm:<ns>:copying         hash    metric -> what of it was copied to here, until all is copied
                                     (see admin/copy_metric.py)
     rm:<ns>:copier          string  the process that copies to here; expires
-    rm:<ns>:push            hash    hash of a target -> who pushes to it, see lua/include/lease.lua;
+    rm:<ns>:push            hash    hash of a target -> who pushes to it; see lua/include/lease.lua;
                                     expires a day after the last push
     rm:<ns>:request:<hash>  string  a request to record that must not count twice, by the hash of
                                     its Idempotency-Key; expires after an hour (see requests.py)
     rm:<ns>:requests        zset    hash of such a request, scored by when it was claimed, in ms of
                                     the process that claimed it: what `clear` deletes; expires
-    rm:<ns>:archive         hash    archive and group of metrics -> who archives it, see
+    rm:<ns>:archive         hash    archive and group of metrics -> who archives it; see
                                     lua/include/lease.lua; expires
     rm:<ns>:marks           zset    mark (msgpack [id, text, tags]), scored by its time in ms; the
                                     newest 10,000; expires with the days (see marks.py)
@@ -167,12 +167,12 @@ CHUNK = {
 
 
 def totals_shape(kind: str, buckets: int) -> tuple[int, int]:
-    """Return how many doubles the totals of a series have, and how many series share a field."""
+    """Return the number of doubles in a series' totals, and the number of series per field."""
     return _TOTALS_WIDTH[kind] + (buckets if kind == "histogram" else 0), TOTALS_ROWS[kind]
 
 
 class MetricKeys(NamedTuple):
-    """Keys of one metric that recording writes, in the order of record.lua's KEYS."""
+    """Keys of one metric written by recording, in the order of record.lua's KEYS."""
 
     series: str
     totals: str
@@ -191,7 +191,7 @@ class ShardKeys(NamedTuple):
 
 
 class RollupKeys(NamedTuple):
-    """Keys of one metric that only workers write, apart from those of its data."""
+    """Keys of one metric written only by workers, apart from its data keys."""
 
     state: str
     due: str
@@ -238,13 +238,13 @@ def log(namespace: str, number: int, name: str) -> str:
 
 
 def counted(namespace: str, number: int, name: str) -> CountedKeys:
-    """Return the keys of a metric that its statistics are read from."""
+    """Return the keys of a metric from which its statistics are read."""
     head = f"rm:{{{namespace}:{number}}}:{name}"
     return CountedKeys(f"{head}:series", f"{head}:log", f"{head}:state", f"{head}:held")
 
 
 def totals_and_series(namespace: str, number: int, name: str) -> tuple[str, str]:
-    """Return these two keys of `metric`: a page reads them of each of many metrics."""
+    """Return these two keys of `metric`, which a page reads for many metrics."""
     head = f"rm:{{{namespace}:{number}}}:{name}"
     return f"{head}:live", f"{head}:series"
 
@@ -365,7 +365,7 @@ def marks(namespace: str) -> str:
 
 
 def channel(namespace: str, metric: str, database: int = 0) -> str:
-    """Return the channel of a metric in the database of that number."""
+    """Return the channel of a metric in the database with this number."""
     # No metric has an @ in its name.
     return f"rm:{namespace}:stream:{f'@{database}:' if database else ''}{metric}"
 

@@ -1,9 +1,9 @@
-"""Leases: one process at a time does a piece of work, among any number that could.
+"""Leases: only one process at a time does a piece of work, among any number of candidates.
 
-A lease is valid for a time by the server's clock. Its *fence* grows with every new holder: scripts
-that write for the holder compare it (see lua/include/lease.lua), so a process that was stopped for
-longer than its lease changes nothing afterwards. (Gray and Cheriton, Leases, SOSP 1989; the fence:
-Kleppmann, How to do distributed locking, 2016.)
+A lease is valid for a limited time, by the server's clock. Its *fence* grows with every new holder:
+scripts that write for the holder compare it (see lua/include/lease.lua), so a process that was
+paused for longer than its lease cannot change anything afterwards. (Gray and Cheriton, Leases, SOSP
+1989; the fence: Kleppmann, How to do distributed locking, 2016.)
 """
 
 from typing import NamedTuple
@@ -16,11 +16,11 @@ from .replies import reading
 
 
 class Lease(NamedTuple):
-    """A lease as it was when the server answered.
+    """The state of a lease when the server answered.
 
     Attributes:
         holder: Id of the process that has it; empty if nobody does.
-        fence: Number of this holding.
+        fence: Fencing token of the holder.
         valid_ms: How long it is still valid; 0 if it has expired.
     """
 
@@ -30,15 +30,15 @@ class Lease(NamedTuple):
 
 
 def take(key: str, name: str, holder: str, ttl_ms: int) -> Operation[Lease]:
-    """Take the lease *name* in the hash *key*, or renew it; return who has it then.
+    """Take or renew the lease *name* in the hash *key*; return its resulting state.
 
-    *holder* has it if the result says so. Ask again after a third of *ttl_ms*.
+    Check whether the result names *holder*. Renew after a third of *ttl_ms*.
     """
     return (yield from _call(key, name, holder, ttl_ms))
 
 
 def release(key: str, name: str, holder: str) -> Operation[Lease]:
-    """Give the lease back if *holder* has it, so that another process need not wait."""
+    """Release the lease if *holder* has it, so that another process need not wait."""
     return (yield from _call(key, name, holder, 0))
 
 

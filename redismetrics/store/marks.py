@@ -49,7 +49,7 @@ def add_mark(
 
 
 def list_marks(namespace: str, since_ms: int, until_ms: int, limit: int) -> Operation[list[Mark]]:
-    """Return the newest marks of a window, at most *limit*, the newest first."""
+    """Return at most *limit* marks in a window, newest first."""
     (found,) = yield [
         (
             *("ZRANGE", keys.marks(namespace), f"({until_ms}", since_ms, "BYSCORE", "REV"),
@@ -63,7 +63,7 @@ def list_marks(namespace: str, since_ms: int, until_ms: int, limit: int) -> Oper
 
 
 def delete_mark(namespace: str, id: str) -> Operation[bool]:
-    """Delete a mark; return False if there is none with that id."""
+    """Delete a mark; return False if there is none with this id."""
     time, _, _ = id.partition("-")
     if not (time.isascii() and time.isdigit() and len(time) <= 16):
         return False

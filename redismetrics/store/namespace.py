@@ -35,7 +35,7 @@ def read_config(namespace: str, flat: list[Any]) -> Config:
 
     Raises:
         StoreUnavailable: If the namespace is the target of a copy in progress.
-        FormatMismatch: If it is corrupt or of another version.
+        FormatMismatch: If it is corrupt or from another version.
     """
     with reading(f"the configuration of namespace {namespace!r}"):
         fields = pairs(flat)
@@ -66,7 +66,7 @@ def read_config(namespace: str, flat: list[Any]) -> Config:
 
 
 class Namespace:
-    """A namespace, whose configuration is read once."""
+    """A namespace, whose configuration is read only once."""
 
     def __init__(self, name: str, config: Config | None = None) -> None:
         self.name = name
@@ -88,7 +88,7 @@ class Namespace:
 
 
 def shards(namespace: str) -> Operation[int]:
-    """Return the number of shards of a namespace: 1 if it does not exist yet."""
+    """Return the number of shards of a namespace, 1 if it does not exist yet."""
     return (yield from Namespace(namespace).shards())
 
 

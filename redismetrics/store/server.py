@@ -1,4 +1,4 @@
-"""Questions about the Redis server itself: its time, its settings, its scripts."""
+"""Operations on the Redis server itself: its time, its settings, its scripts."""
 
 import msgpack
 
@@ -16,7 +16,7 @@ def now() -> Operation[int]:
 
 
 def info(*sections: str) -> Operation[dict[str, str]]:
-    """Return the fields of these sections of INFO. Needs the right to INFO."""
+    """Return the fields of these sections of INFO. Needs permission for INFO."""
     found: dict[str, str] = {}
     for text in (yield [("INFO", section) for section in sections]):
         found |= read_info(text)
@@ -30,16 +30,16 @@ def who_am_i() -> Operation[str]:
 
 
 def configured(name: str) -> Operation[str]:
-    """Return one setting of the server; '' if it has none of that name."""
+    """Return one setting of the server; '' if it does not exist."""
     (found,) = yield [("CONFIG", "GET", name)]
     return found[1].decode() if found else ""
 
 
 def try_scripts(namespace: str, shard: int) -> Operation[int]:
-    """Load the scripts, and run those that can run without effect; return how many ran.
+    """Load the scripts, and run those that can run without side effects; return how many ran.
 
-    `forget` gets no writers to forget. If something was recorded, `record` gets a batch that was
-    applied before, and returns the stored reply.
+    `forget` gets no writers to forget. If anything has been recorded, `record` gets a batch that
+    was already applied, and returns the stored reply.
     """
     yield [("SCRIPT LOAD", scripts.script(name).text) for name in scripts.NAMES]
     shard_keys = keys.shard(namespace, shard)

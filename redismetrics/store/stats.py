@@ -1,4 +1,4 @@
-"""Statistics that Redis holds about metrics, writers and workers."""
+"""Statistics about metrics, writers and workers in Redis."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ PAD_AT = 64
 class MetricStats(NamedTuple):
     """Statistics of one metric.
 
-    *samples* were ever stored, *never_sealed* and *late* of them were lost. *pruned* is how many
-    are past the retention of exact samples, *kept* how many are not; *inexact* of these are not
-    kept one by one for lack of room. *level_bytes* leaves out what is past its retention.
-    *last_ms* is when a sample was last stored, *waiting_ms* the age of the oldest block that no
-    worker has processed (0: none waits).
+    *samples* is the number ever stored; *never_sealed* and *late* of them were lost. *pruned* is
+    the number past the retention of exact samples, *kept* the number that is not; *inexact* of
+    these are not kept one by one for lack of room. *level_bytes* excludes data past its retention.
+    *last_ms* is when a sample was last stored, *waiting_ms* the age of the oldest block not yet
+    processed by a worker (0: none).
     """
 
     samples: int
@@ -51,7 +51,7 @@ class MetricStats(NamedTuple):
 def readable_stats(
     namespace: str, config: Config, names: list[str], skipped: Skipped | None = None
 ) -> Operation[dict[str, MetricStats]]:
-    """`metric_stats`, without the metrics whose state cannot be read: add those to *skipped*."""
+    """`metric_stats`, without metrics whose state cannot be read, which are added to *skipped*."""
 
     def read(some: list[str]) -> Operation[list[tuple[str, MetricStats]]]:
         return list((yield from metric_stats(namespace, config, some)).items())
@@ -93,14 +93,14 @@ def metric_stats(
 
 
 def _levels(retention: RetentionPolicy) -> dict[str, Resolution]:
-    """Return the resolutions by name; that of exact samples counts for the number of samples."""
+    """Return the resolutions by name; `samples` has the retention of exact samples."""
     return {**{each.name: each for each in retention.with_raw}, "samples": retention.raw}
 
 
 def _retention(
     retention: RetentionPolicy, name: str, definition: bytes | None, now_ms: int
 ) -> RetentionPolicy:
-    """Return the retention policy of a metric: that of its namespace if it cannot be read."""
+    """Return the retention policy of a metric, or the namespace's if it cannot be read."""
     try:
         known = None if definition is None else read_definition(name, definition)
     except FormatMismatch:
@@ -116,12 +116,12 @@ _DIRTY_US = 1_000_000
 
 
 class _ShardState(NamedTuple):
-    """What the keys of a shard hold of a metric.
+    """The entries of a metric in the keys of its shard.
 
     Attributes:
         packed: Its state.
         dirty: Its score in `dirty`.
-        definition: Its entry in the catalogue, if it was asked for.
+        definition: Its entry in the catalogue, if requested.
     """
 
     packed: bytes | None
@@ -129,7 +129,7 @@ class _ShardState(NamedTuple):
     definition: bytes | None
 
     def unpack(self) -> tuple[RecordState, int]:
-        """Return the state, and when a sample was last stored, in ms. Call it within `reading`."""
+        """Return the state, and when a sample was last stored, in ms. Call it inside `reading`."""
         state = RecordState.unpack(self.packed)
         stored = int(float(self.dirty or 0))
         if not stored % _DIRTY_US:
@@ -145,7 +145,7 @@ def _read_with_states(
     *,
     definitions: bool = False,
 ) -> Operation[tuple[list[Any], dict[str, _ShardState]]]:
-    """Send *commands*, and read what the keys of the shards hold of these metrics after them."""
+    """Send *commands*, then read the entries of these metrics in the shards' keys."""
     by_shard: dict[int, list[str]] = {}
     for name in names:
         by_shard.setdefault(keys.shard_of(name, config.shards), []).append(name)
@@ -169,10 +169,10 @@ def _read_with_states(
 def _count_series(
     namespace: str, config: Config, fields: dict[str, int], states: dict[str, _ShardState]
 ) -> Operation[dict[str, int]]:
-    """Return the number of series of each metric, from the lengths of their hashes `series`.
+    """Return the number of series of each metric, from the lengths of the hashes `series`.
 
-    These are one too high if the hash is padded. Only metrics that had many series are asked for
-    that, see series_ids.lua.
+    The length is one too high if the hash is padded. Only metrics that had many series are checked
+    for this; see series_ids.lua.
     """
     maybe_padded = []
     for name in fields:
@@ -207,14 +207,14 @@ def activity(
 
 
 class LogProgress(NamedTuple):
-    """A clock in us that no batch of a metric exceeds, and up to which one its log is sealed."""
+    """Upper bound of a metric's clock in µs, and the clock up to which its log is sealed."""
 
     newest: int
     sealed: int
 
 
 def progress(namespace: str, config: Config, names: list[str]) -> Operation[dict[str, LogProgress]]:
-    """Return the progress of these metrics, without those whose state cannot be read."""
+    """Return the progress of these metrics, without metrics whose state cannot be read."""
     _, states = yield from _read_with_states(namespace, config, names, [])
     found = {}
     with pausing_gc():
@@ -230,7 +230,7 @@ def progress(namespace: str, config: Config, names: list[str]) -> Operation[dict
 def readable_activity(
     namespace: str, config: Config, names: list[str]
 ) -> Operation[dict[str, RecordedSeries]]:
-    """`activity`, without the metrics whose state cannot be read."""
+    """`activity`, without metrics whose state cannot be read."""
 
     def read(some: list[str]) -> Operation[list[tuple[str, RecordedSeries]]]:
         return list((yield from activity(namespace, config, some)).items())
@@ -281,8 +281,8 @@ def _metric_stats(
 class ServerState:
     """Memory, writers and workers, as the server reports them.
 
-    *used_bytes* is that of all primaries of a cluster. Each writer has its id, its last sequence
-    number and when it was written, in ms. *workers* are those alive.
+    *used_bytes* is the total over all primaries of a cluster. Each writer has its id, its last
+    sequence number and when that was written, in ms. *workers* are the live ones.
     """
 
     used_bytes: int
@@ -292,7 +292,7 @@ class ServerState:
 
 
 def server_state(namespace: str, shards: int) -> Operation[ServerState]:
-    """Return the state of the server. Needs the right to INFO."""
+    """Return the state of the server. Needs permission for INFO."""
     info, time, workers, *writers_of_shards = yield [
         ("INFO", "memory"),
         ("TIME",),
@@ -321,7 +321,7 @@ def server_state(namespace: str, shards: int) -> Operation[ServerState]:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Numbers of workers alive, of workers without a recent heartbeat, and of known writers."""
+    """Numbers of live workers, of workers without a recent heartbeat, and of known writers."""
 
     workers: int
     silent_workers: int
@@ -329,7 +329,7 @@ class Presence:
 
 
 def presence(namespace: str, shards: int) -> Operation[Presence]:
-    """Return how many workers and writers there are. Needs only the right to read."""
+    """Return the numbers of workers and writers. Needs only read permission."""
     time, workers, *writers = yield [
         ("TIME",),
         ("ZRANGE", keys.workers(namespace), 0, -1, "WITHSCORES"),
@@ -340,5 +340,5 @@ def presence(namespace: str, shards: int) -> Operation[Presence]:
 
 
 def count_alive(workers: list[Any], now_ms: int) -> int:
-    """Return how many workers are alive, from the flat list of ids and heartbeats."""
+    """Return the number of live workers, from the flat list of ids and heartbeats."""
     return sum(float(heartbeat) > now_ms - ALIVE_MS for heartbeat in pairs(workers).values())

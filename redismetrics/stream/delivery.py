@@ -133,7 +133,7 @@ class DeliveryQueue:
 
     def _drop(self, item: Item | RedisMetricsError) -> None:
         if isinstance(item, RedisMetricsError):
-            log.warning("dropped an error of a live stream, since its reader is slow: %s", item)
+            log.warning("dropped an error of a live stream, because its reader is slow: %s", item)
             return
         if isinstance(item, PositionMark):
             # What follows still belongs to it.

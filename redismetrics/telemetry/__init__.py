@@ -1,7 +1,7 @@
-"""An event bus inside one process, and handlers that record its events as metrics.
+"""An event bus within one process, and handlers that record its events as metrics.
 
 Code that executes an event does not know who listens; `attach_telemetry` turns events into metrics,
-`attach` calls any function.
+and `attach` calls any function.
 """
 
 from .bus import Event, Handler, Measurements, Metadata, attach, detach, execute, list_handlers

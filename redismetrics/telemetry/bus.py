@@ -1,11 +1,11 @@
-"""The event bus: events, and the handlers that are attached to them.
+"""The event bus: events, and the handlers attached to them.
 
     telemetry.attach_telemetry([(("work", "job", "completed"), "counter")])
     telemetry.execute(("work", "job", "completed"), {"count": 1}, {"tenant": "cns"})
 
 Handlers run in the thread that executes the event. A handler that raises is detached and logged, so
-the code that executes events never notices. The table of handlers is replaced as a whole and never
-changed, so that `execute` takes no lock.
+the code that executes events is never affected. The table of handlers is replaced as a whole and
+never changed, so that `execute` takes no lock.
 """
 
 import itertools
@@ -32,10 +32,9 @@ Handler = Callable[[Event, Measurements, Metadata], object]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attachment:
-    """What is attached under one id: handlers and their events.
+    """The handlers attached under one id, and their events.
 
-    *event_metrics* and *metrics* are what `attach_telemetry` was called with; without it, they are
-    empty.
+    *event_metrics* and *metrics* are the arguments of `attach_telemetry`; otherwise they are empty.
     """
 
     id: str
@@ -45,7 +44,7 @@ class Attachment:
 
 
 class EventBus:
-    """All attachments of this process, and from them the handlers of each event."""
+    """All attachments of this process, and the resulting handlers of each event."""
 
     def __init__(self) -> None:
         # Reentrant: a signal handler may attach while its thread is attaching.
@@ -56,12 +55,12 @@ class EventBus:
         self._numbers = itertools.count(1)
 
     def add(self, attachment: Attachment) -> None:
-        """Attach; hold the lock, and check the id first."""
+        """Attach. The caller holds the lock and has checked the id."""
         self.attachments[attachment.id] = attachment
         self._rebuild_table()
 
     def remove(self, handler_id: str) -> bool:
-        """Detach; return False if nothing is attached under that id."""
+        """Detach; return False if nothing is attached under this id."""
         with self.lock:
             if self.attachments.pop(handler_id, None) is None:
                 return False
@@ -124,7 +123,7 @@ def execute(
 
 
 def attach(handler_id: str, events: Iterable[Iterable[str]], function: Handler) -> None:
-    """Call ``function(event, measurements, metadata)`` when one of *events* is executed.
+    """Call ``function(event, measurements, metadata)`` whenever one of *events* is executed.
 
     It is called in the thread that executes the event.
 
@@ -144,15 +143,15 @@ def attach(handler_id: str, events: Iterable[Iterable[str]], function: Handler) 
 
 
 def detach(handler_id: str) -> bool:
-    """Detach a handler; return False if there is none with that id."""
+    """Detach a handler; return False if there is none with this id."""
     return event_bus.remove(handler_id)
 
 
 def list_handlers(prefix: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """Return the handlers that are attached to events that begin with *prefix*.
+    """Return the handlers attached to events that begin with *prefix*.
 
-    Each handler is a dict of `id`, `events`, `function` and `metrics`. If `attach_telemetry`
-    attached it, `metrics` are the names that it records, and `function` is None.
+    Each handler is a dict of `id`, `events`, `function` and `metrics`. If it was attached by
+    `attach_telemetry`, `metrics` are the names of its metrics, and `function` is None.
 
     Raises:
         InvalidName: If *prefix* is not a sequence of text.

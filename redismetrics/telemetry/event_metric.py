@@ -42,20 +42,20 @@ class EventMetric:
     Attributes:
         event: The event, a tuple of text.
         type: The type of the metric.
-        measurement: The measurement that is the value. Without it: of a counter ``count`` or
-            ``total``, else 1; of a gauge ``value``, ``size``, ``depth`` or ``active``; of a
-            histogram or summary ``duration``, ``latency``, ``time`` or ``value``; else the only
-            measurement.
-        name: The name of the metric; by default the parts of the event and a given *measurement*,
-            joined by ``_``.
-        unit: The unit of the value; or a pair of the unit of the measurement and the unit to
-            record, such as ``("ns", "ms")``. The metric is declared with it.
+        measurement: The measurement to use as the value. By default, for a counter ``count`` or
+            ``total``, otherwise 1; for a gauge ``value``, ``size``, ``depth`` or ``active``; for a
+            histogram or summary ``duration``, ``latency``, ``time`` or ``value``; otherwise the
+            only measurement.
+        name: The name of the metric; by default the parts of the event and *measurement*, if given,
+            joined with ``_``.
+        unit: The unit of the value, or a pair of the measurement's unit and the unit to record,
+            such as ``("ns", "ms")``. The metric is declared with it.
         tags: Which metadata become tags. None: the keys in the setting `promoted_tags`. An iterable
-            of keys: only these. A mapping: the default keys, and these with another name
-            (``{"queue_name": "queue"}``), or dropped if it is None. A function of the metadata:
-            what it returns.
-        keep: Metadata keys, or True for all, that stay with the sample as its metadata. Each event
-            is then a sample of its own.
+            of keys: only these. A mapping: the default keys, and these under another name
+            (``{"queue_name": "queue"}``), or dropped if the name is None. A function: its result
+            for the metadata.
+        keep: Keys to keep as the sample's metadata, or True for all. Each event then becomes a
+            separate sample.
 
     Raises:
         InvalidMetric: If an attribute is invalid.
@@ -94,7 +94,7 @@ class EventMetric:
 
 
 def _check_tags(tags: TagSelection) -> TagSelection:
-    """Return a copy of *tags* that nobody else can change; check the tag keys in it."""
+    """Return an immutable copy of *tags*, with its tag keys checked."""
     if tags is None or callable(tags):
         return tags
     if isinstance(tags, str):
@@ -114,10 +114,10 @@ def _check_tags(tags: TagSelection) -> TagSelection:
 
 
 def conversion(unit: Any) -> tuple[float, str]:
-    """Return the factor for values with this `EventMetric.unit`, and the unit they then have.
+    """Return the factor for values with this `EventMetric.unit`, and the resulting unit.
 
     Raises:
-        InvalidMetric: If it is not a unit, nor a pair of units that can be converted.
+        InvalidMetric: If it is neither a unit nor a pair of convertible units.
     """
     if unit is None:
         return 1.0, ""

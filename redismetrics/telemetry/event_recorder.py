@@ -27,7 +27,7 @@ _USUAL_MEASUREMENTS: Final[dict[MetricType, tuple[str, ...]]] = {
 class EventRecorder:
     """Records one `EventMetric`.
 
-    The client is looked up at each event, because `configure()` may replace the default one.
+    The client is looked up for each event, because `configure()` may replace the default one.
     """
 
     def __init__(self, spec: EventMetric, metrics: Recording | None) -> None:
@@ -48,7 +48,7 @@ class EventRecorder:
         return instruments.default_client() if self._metrics is None else self._metrics
 
     def check(self) -> None:
-        """Raise `TypeMismatch` if the metric has another type. Changes nothing."""
+        """Raise `TypeMismatch` if the metric has another type. Has no side effects."""
         self._client().internals.check_type(self.name, self.kind)
 
     def declare(self) -> None:
@@ -87,7 +87,7 @@ class EventRecorder:
             )
 
     def _bind(self, client: Recording) -> None:
-        """Work out what is the same for all events of one client."""
+        """Prepare everything that is the same for all events of one client."""
         tags: dict[str, str | None] = {key: key for key in client.internals.settings.promoted_tags}
         if isinstance(self._tags, dict):
             tags.update(self._tags)
@@ -112,7 +112,7 @@ class EventRecorder:
         )
 
     def _find_value(self, measurements: Measurements) -> Any:
-        """Return the value, if it is not the first usual measurement."""
+        """Find the value, if it is not the first usual measurement."""
         if self.measurement is not None:
             if self.measurement in measurements:
                 return measurements[self.measurement]

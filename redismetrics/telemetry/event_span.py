@@ -1,4 +1,4 @@
-"""Execute events at the start and end of a block."""
+"""Execute events at the start and the end of a block."""
 
 import sys
 import time
@@ -16,11 +16,11 @@ class span:  # noqa: N801  # It is used as a function.
         with telemetry.span(("db", "query"), {"table": "users"}) as metadata:
             metadata["rows"] = run_query()
 
-    At its start ``(..., "start")`` with `system_time`, the Unix time in ns. At its end
-    ``(..., "stop")`` with `duration` in ns; or, if the block raises, ``(..., "exception")`` with
-    `duration` and, in the metadata, `error`: the class of the error, which is re-raised. What the
-    block adds to *metadata* is part of the second event. One span may have several blocks at the
-    same time; each has its own metadata.
+    At its start ``(..., "start")`` with `system_time`, the Unix time in ns. At its end ``(...,
+    "stop")`` with `duration` in ns; or, if the block raises, ``(..., "exception")`` with `duration`
+    and, in the metadata, `error`: the class of the error, which is re-raised. Whatever the block
+    adds to *metadata* is part of the second event. One span may be used for several blocks at the
+    same time, each with its own metadata.
 
     Raises:
         InvalidName: If *event* is not a sequence of text.

@@ -1,4 +1,4 @@
-"""Attach handlers that record events as metrics, and detach them."""
+"""Attach and detach handlers that record events as metrics."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,10 +25,10 @@ def attach_telemetry(
     Args:
         events: Each an ``(event, type)``, an ``(event, {measurement: type, ...})`` for several
             metrics of one event, or an `EventMetric`. The type does not depend on the value.
-        handler_id: The id for `detach_telemetry`; by default a new one. The same list attached
-            again to the same client, with the same id or without one, stays attached once, so that
-            an application factory may run twice.
-        metrics: The client that records. By default the default client, even one that is configured
+        handler_id: The id for `detach_telemetry`; by default a new one. Attaching the same list to
+            the same client again, with the same id or without one, has no effect, so that an
+            application factory may run twice.
+        metrics: The client that records; by default the default client, even if it is configured
             later.
 
     Returns:
@@ -67,7 +67,7 @@ def attach_telemetry(
 def _is_attached(
     handler_id: str, specs: tuple[EventMetric, ...], metrics: Recording | None
 ) -> bool:
-    """Return whether the id is that of the same list, attached to the same client."""
+    """Return whether the same list is attached to the same client under this id."""
     found = event_bus.attachments.get(handler_id) if isinstance(handler_id, str) else None
     return found is not None and found.metrics is metrics and found.event_metrics == specs
 
@@ -84,7 +84,7 @@ def detach_telemetry(handler_id: str | None = None) -> bool:
 
 
 def _event_metrics(item: Any) -> Iterable[EventMetric]:
-    """Return the metrics that one item of the list describes."""
+    """Return the metrics described by one item of the list."""
     if isinstance(item, EventMetric):
         return (item,)
     if not isinstance(item, tuple | list) or len(item) != 2:

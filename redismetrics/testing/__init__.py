@@ -1,7 +1,7 @@
-"""For tests of programs that record: capture samples in memory, assert on them, move the clock.
+"""Test helpers for programs that record: capture samples, assert on them, move the clock.
 
-The names below are loaded at first use, because pytest loads this package in every test run, for
-`pytest_plugin`, and they need numpy.
+The names below are loaded on first use: they need numpy, and pytest loads this package in every
+test run for its `pytest_plugin`.
 """
 
 from importlib import import_module

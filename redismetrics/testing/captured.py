@@ -1,10 +1,10 @@
-"""What a capture recorded, and the assertions on it.
+"""The samples of a capture, and assertions on them.
 
     def test_a_refund_is_counted(captured):  # or `with redismetrics.testing.capture() as captured:`
         refund(order, shop="de")
         captured.counter("refunds", shop="de").increased_by(1)
 
-Only the sink is replaced: names, tags and values are checked, and samples are drained, as always.
+Only the sink is replaced: names, tags and values are checked, and samples are drained, as usual.
 """
 
 from collections import Counter as Tally
@@ -26,9 +26,9 @@ MAX_SHOWN = 30
 
 
 class _Captured:
-    """Some captured series: those of one metric that have certain tags.
+    """The captured series of one metric with certain tags.
 
-    The assertions raise `AssertionError`, with all that was captured, or return True.
+    The assertions return True, or raise `AssertionError` with everything captured.
     """
 
     _kind: MetricType
@@ -40,15 +40,15 @@ class _Captured:
 
     @property
     def samples(self) -> list[Sample]:
-        """The samples, in order of their time."""
+        """The samples, ordered by time."""
         return self._captured.samples(self.name, self.tags)
 
     @property
     def exemplars(self) -> list[dict[str, str]]:
-        """The labels of the exemplars that would be sent, in order of their time.
+        """The labels of the exemplars that would be sent, ordered by time.
 
-        Of one flush, which takes place whenever a capture is looked at, that is the newest of each
-        series and bucket.
+        These are the newest per series and bucket of each flush, and every access to a capture
+        flushes.
         """
         return self._captured.exemplars(self.name, self.tags)
 
@@ -97,7 +97,7 @@ class CapturedCounter(_Captured):
         return sum(sample.count for sample in self._of_kind())
 
     def increased_by(self, amount: Any) -> Literal[True]:
-        """Assert the sum of the increments; 0 also if there was none."""
+        """Assert the sum of the increments, which is 0 if there were none."""
         __tracebackhide__ = True
         samples = self._of_kind()
         return self._check(
@@ -114,7 +114,7 @@ class CapturedGauge(_Captured):
     def values(self) -> list[float]:
         """All values, in order of their time.
 
-        A change (`add`) applies to the value that was captured before, at first to 0.
+        A change (`add`) applies to the previously captured value, initially 0.
         """
         return [sample.value for sample in self._of_kind()]
 
@@ -170,7 +170,7 @@ class CapturedSummary(CapturedHistogram):
 
 
 class CapturedInfo(_Captured):
-    """What was set of an info."""
+    """The labels that were set on an info."""
 
     _kind: MetricType = "info"
 
@@ -190,7 +190,7 @@ class CapturedInfo(_Captured):
 
 
 class CapturedStateSet(_Captured):
-    """What was set of a state set."""
+    """The states that were set on a state set."""
 
     _kind: MetricType = "stateset"
 
@@ -207,7 +207,7 @@ class CapturedStateSet(_Captured):
 
 
 class Captured:
-    """All that was recorded since the capture began, or since `clear`, by all clients."""
+    """Everything recorded by all clients since the capture began, or since `clear`."""
 
     def __init__(self) -> None:
         self._sinks: list[MemorySink] = []
@@ -220,35 +220,35 @@ class Captured:
         self._dropped_in_all: Tally[str] | None = None
 
     def counter(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedCounter:
-        """Return the counter's series that have at least these tags; None: not that tag."""
+        """Return the counter's series with at least these tags; None means without the tag."""
         return CapturedCounter(self, name, _selected(tags, more))
 
     def gauge(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedGauge:
-        """Return the gauge's series that have at least these tags; None: not that tag."""
+        """Return the gauge's series with at least these tags; None means without the tag."""
         return CapturedGauge(self, name, _selected(tags, more))
 
     def histogram(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedHistogram:
-        """Return the histogram's series that have at least these tags; None: not that tag."""
+        """Return the histogram's series with at least these tags; None means without the tag."""
         return CapturedHistogram(self, name, _selected(tags, more))
 
     def summary(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedSummary:
-        """Return the summary's series that have at least these tags; None: not that tag."""
+        """Return the summary's series with at least these tags; None means without the tag."""
         return CapturedSummary(self, name, _selected(tags, more))
 
     def info(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedInfo:
-        """Return the info's series that have at least these tags; None: not that tag."""
+        """Return the info's series with at least these tags; None means without the tag."""
         return CapturedInfo(self, name, _selected(tags, more))
 
     def state_set(self, name: str, tags: Tags | None = None, /, **more: Any) -> CapturedStateSet:
-        """Return the state set's series that have at least these tags; None: not that tag."""
+        """Return the state set's series with at least these tags; None means without the tag."""
         return CapturedStateSet(self, name, _selected(tags, more))
 
     def samples(
         self, name: str | None = None, tags: Tags | None = None, /, **more: Any
     ) -> list[Sample]:
-        """Return the samples as they would be stored, in order of their time.
+        """Return the samples as they would be stored, ordered by time.
 
-        Of all metrics, or of one, with at least these tags.
+        With a name, only of that metric, with at least these tags.
         """
         self._collect()
         selected = _selected(tags, more)
@@ -291,18 +291,18 @@ class Captured:
         return True
 
     def clear(self) -> None:
-        """Forget what was captured so far, except the values that gauge changes apply to."""
+        """Forget everything captured so far, except the values that gauge changes apply to."""
         self._collect()
         self._samples.clear()
         self._exemplars.clear()
         self._dropped_before = self._dropped()
 
     def add_sink(self, sink: MemorySink) -> None:
-        """Show what *sink* gets. For `capture`."""
+        """Include the samples of *sink*. For `capture`."""
         self._sinks.append(sink)
 
     def end(self) -> None:
-        """Take what was recorded last, at the end of the capture. For `capture`."""
+        """Take the last samples at the end of the capture. For `capture`."""
         self._collect()
         self._dropped_in_all = self._dropped()
 
@@ -317,7 +317,7 @@ class Captured:
                 self._take(number, batch)
 
     def _take(self, sink: int, batch: MetricBatch) -> None:
-        """Add the samples of a batch one by one; a change gets the value that it leads to."""
+        """Add the samples of a batch one by one; a change gets its resulting value."""
         samples = batch.samples
         for row in range(len(samples)):
             canonical = batch.canonicals[int(samples.series[row])]
@@ -344,7 +344,7 @@ class Captured:
         ]
 
     def describe(self) -> str:
-        """Return all that was captured, for a message."""
+        """Describe everything captured, for a message."""
         found: dict[tuple[str, MetricType, str], list[Sample]] = {}
         for sample in self.samples():
             found.setdefault((sample.name, sample.type, _braces(sample.tags)), []).append(sample)
@@ -374,14 +374,14 @@ def _matches(tags: Mapping[str, str], selected: Mapping[str, str | None]) -> boo
 
 
 def _equal(value: float, expected: Any) -> bool:
-    """True if equal up to rounding; *expected* may be a `pytest.approx`."""
+    """Return whether both are equal up to rounding; *expected* may be a `pytest.approx`."""
     return bool(value == expected) or (
         isinstance(expected, int | float) and isclose(value, expected, rel_tol=1e-9)
     )
 
 
 def _same(values: list[float], expected: tuple[Any, ...]) -> bool:
-    """True if these are the same numbers, in any order."""
+    """Return whether these are the same numbers, in any order."""
     left = list(values)
     for one in expected:
         at = next((at for at, value in enumerate(left) if _equal(value, one)), None)

@@ -14,12 +14,12 @@ from .memory_sink import MemorySink
 
 @contextmanager
 def capture(*, clock: ReadClock | None = None) -> Iterator[Captured]:
-    """Keep what this process records meanwhile in memory; send nothing, start no thread.
+    """Keep everything that this process records in memory; send nothing, start no thread.
 
-    The default client, instruments that are bound already, clients that are created meanwhile, and
-    those of ``none://`` are all captured. *clock* is the time of every client that has none of its
-    own. Queries raise `StoreUnavailable`. Afterwards everything is as before, except that metrics
-    declared meanwhile stay declared.
+    The default client, bound instruments, clients created inside the block, and clients of
+    ``none://`` are all captured. *clock* is used by every client without its own clock. Queries
+    raise `StoreUnavailable`. Afterwards everything is as before, except that metrics declared
+    inside the block stay declared.
     """
     captured = Captured()
 

@@ -1,4 +1,4 @@
-"""A clock that tests set and move."""
+"""A clock that tests can set and move."""
 
 import time
 from datetime import datetime, timedelta
@@ -8,9 +8,9 @@ from redismetrics.model.validation import check_number
 
 
 class Clock:
-    """A clock that shows the same time until it is moved: ``Metrics(clock=clock)``.
+    """A clock that stands still until it is moved: ``Metrics(clock=clock)``.
 
-    It begins now, or at *start*: an aware datetime or Unix seconds.
+    It starts at the current time, or at *start*: an aware datetime or Unix seconds.
     """
 
     def __init__(self, start: datetime | float | None = None) -> None:
@@ -21,11 +21,11 @@ class Clock:
         return self._now
 
     def set(self, when: datetime | float) -> None:
-        """Move it to an aware datetime or to Unix seconds, forward or back."""
+        """Move the clock to an aware datetime or Unix seconds, forwards or backwards."""
         self._now = _seconds(when)
 
     def advance(self, by: timedelta | float) -> float:
-        """Move it forward by seconds or a timedelta; return the new time."""
+        """Move the clock forwards by seconds or a timedelta; return the new time."""
         self._now += by.total_seconds() if isinstance(by, timedelta) else check_number(by, "by")
         return self._now
 

@@ -16,7 +16,7 @@ from redismetrics.recording.sink import zero_stats
 
 
 class _MemoryQueue(SendQueue):
-    """Keeps what Redis would get, and counts it as stored."""
+    """Keeps the batches that Redis would receive, and counts them as stored."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__(recorder)
@@ -39,7 +39,7 @@ class _MemoryQueue(SendQueue):
             return self.drained
 
     def take_all(self) -> list[MetricBatch]:
-        """Return what was kept since the last call."""
+        """Return the batches kept since the last call."""
         with self.change:
             taken, self._kept = self._kept, []
         return taken
@@ -48,7 +48,7 @@ class _MemoryQueue(SendQueue):
 class MemorySink:
     """Keeps the samples of one recorder in memory. Starts no thread.
 
-    It refers to the recorder, so that a client without other references is captured too.
+    It keeps a reference to the recorder, so that a client without other references is captured too.
     """
 
     discards = False
@@ -66,7 +66,7 @@ class MemorySink:
 
     @property
     def is_attached(self) -> bool:
-        """False in a capture within the capture, and after its end."""
+        """False inside a nested capture, and after the end of the capture."""
         return self._recorder.sink is self
 
     @property
@@ -74,7 +74,7 @@ class MemorySink:
         return self._recorder.closed
 
     def take(self) -> list[MetricBatch]:
-        """Return what was recorded since the last call."""
+        """Return the batches recorded since the last call."""
         if self.is_attached:
             self._collector.collect_now()
         return self._queue.take_all()

@@ -1,4 +1,4 @@
-"""Fixtures of pytest wherever redismetrics is installed. They load redismetrics at first use."""
+"""Pytest fixtures, available wherever redismetrics is installed. Loaded on first use."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def captured(request: pytest.FixtureRequest) -> "Iterator[Captured]":
-    """Keep what this test records in memory; see `redismetrics.testing.Captured`.
+    """Keep everything that this test records in memory; see `redismetrics.testing.Captured`.
 
-    It uses the clock of the fixture `metrics_clock` if the test uses that too.
+    Uses the clock of the fixture `metrics_clock` if the test requests that too.
     """
     from .capturing import capture
 
@@ -29,7 +29,7 @@ def captured(request: pytest.FixtureRequest) -> "Iterator[Captured]":
 
 @pytest.fixture
 def metrics_clock() -> "Clock":
-    """A clock that the test moves: `metrics_clock.advance(60)`."""
+    """A clock that the test can move: `metrics_clock.advance(60)`."""
     from .clock import Clock
 
     return Clock()

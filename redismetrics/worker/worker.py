@@ -380,7 +380,7 @@ class Worker:
         server that was stopped.
         """
         if self.unreachable is None and isinstance(error, StoreError):
-            log.warning("the worker waits for %s: %s", safe_url(self.store.url), error)
+            log.warning("the worker is waiting for %s: %s", safe_url(self.store.url), error)
         elif self.unreachable is None:
             log.error("BUG: a pass of the worker failed", exc_info=error)
         self.unreachable = self.counts.last_error = str(error) or repr(error)

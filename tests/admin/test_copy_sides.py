@@ -23,7 +23,8 @@ def test_a_source_in_use_is_rejected_and_not_changed(
     metrics.increment("jobs")
     metrics.flush()
     with pytest.raises(
-        StoreError, match=r"in use, the last batch came 0\.\d s ago; stop the recording processes"
+        StoreError,
+        match=r"in use, the last batch arrived 0\.\d s ago; stop the recording processes",
     ):
         copy(url, second_server.url, namespace=namespace)
     worker = new_worker(url, namespace)
@@ -57,7 +58,7 @@ def test_a_second_copy_at_the_same_time_is_rejected(
             lambda: copied(url, second_server.url, namespace),
             lambda: reset(second_server.url, namespace=namespace),
         ):
-            with pytest.raises(StoreError, match="is being copied to by another process"):
+            with pytest.raises(StoreError, match="is being written by another copy"):
                 attempt()
             refused += 1
 
@@ -69,9 +70,7 @@ def test_a_second_copy_at_the_same_time_is_rejected(
             admin.set(keys.copier(namespace), "somebody")
 
     make_metrics(second_server.url).clear(confirm=True)
-    with pytest.raises(
-        StoreError, match="is now being copied to by another process; this copy ends"
-    ):
+    with pytest.raises(StoreError, match="is now being written by another copy; this one stops"):
         copied(url, second_server.url, namespace, on_progress=taken)
     with second_server.client() as admin:
         assert admin.get(keys.copier(namespace)) == b"somebody"

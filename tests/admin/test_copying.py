@@ -193,7 +193,7 @@ def test_recording_during_the_copy_is_detected(
             metrics.flush()
 
     with pytest.raises(
-        StoreError, match=r"was recorded while it was copied; .* the target stays closed"
+        StoreError, match=r"received samples during the copy; .* the target stays closed"
     ):
         copied(url, second_server.url, namespace, on_progress=once, limits=ONE_BY_ONE)
     assert copied(url, second_server.url, namespace, on_progress=once, limits=ONE_BY_ONE).complete
@@ -210,7 +210,7 @@ def test_a_target_with_metrics_is_rejected_until_it_is_cleared(
     there.flush()
     with pytest.raises(StoreError, match=r"already has 1 metric; .* `redismetrics clear`"):
         copied(url, second_server.url, namespace)
-    with pytest.raises(StoreError, match="has 1 metric not left by an interrupted copy"):
+    with pytest.raises(StoreError, match="contains 1 metric that no interrupted copy left"):
         reset(second_server.url, namespace=namespace)
     with pytest.raises(StoreError, match="already"):
         copied(url, url, namespace)
@@ -264,7 +264,7 @@ def test_recording_at_the_target_during_the_copy_is_detected(
         there.increment("others")
         there.flush()
 
-    with pytest.raises(StoreError, match="was recorded while it was copied to"):
+    with pytest.raises(StoreError, match="received samples during the copy"):
         copied(url, second_server.url, namespace, on_progress=during)
     assert reset(second_server.url, namespace=namespace) == 2
     with second_server.client() as admin:

@@ -21,7 +21,7 @@ def test_a_missing_worker_is_a_warning_and_later_a_failure(
         assert statuses(examine(server.url)) == {"workers": "warning"}
         change_recorded(client, "default", "jobs", waiting=int((time.time() - 900) * 1e6))
         assert statuses(examine(server.url)) == {"workers": "failure"}
-        assert "jobs waits longest, 900 s" in by_check(examine(server.url))["workers"].found
+        assert "jobs has waited longest, 900 s" in by_check(examine(server.url))["workers"].found
         client.zadd("rm:default:workers", {"another": time.time() * 1000})
         assert statuses(examine(server.url)) == {"workers": "failure"}
         change_recorded(client, "default", "jobs", waiting=int((time.time() - 90) * 1e6))

@@ -236,7 +236,7 @@ def test_an_error_of_ours_does_not_end_the_evaluation(
     wait_until(lambda: service.runner.counts.evaluations, "it goes on")
     wait_until(lambda: not service.status.errors, "it is healthy")
     thread.stop(10)
-    assert caplog.text.count("BUG: alerts cannot go on; trying again") == 1
+    assert caplog.text.count("BUG: alerts failed; retrying") == 1
 
 
 @pytest.mark.slow

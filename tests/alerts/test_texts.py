@@ -134,6 +134,6 @@ def test_a_url_that_apprise_does_not_know_is_not_shown() -> None:
     pytest.importorskip("apprise", reason="needs redismetrics[alerts]")
     receiver = NotifyReceiver("team", apprises=(Apprise("nosuch://secret"),))
     send = sender(NotifyConfig(ROUTE, {"team": receiver}), "")
-    with pytest.raises(SendingFailed, match="not one that apprise knows") as raised:
+    with pytest.raises(SendingFailed, match="apprise does not recognise its URL") as raised:
         send(notification(alert(), receiver=receiver))
     assert "secret" not in str(raised.value)

@@ -231,7 +231,7 @@ def test_new_keys_are_limited_and_old_ones_still_recognised(serve: Serve) -> Non
     for text in ("a", "b", "a"):
         assert web.post(RECORD, json=JOB, headers=key(text)).status_code == 202
     message = error_message(web.post(RECORD, json=JOB, headers=key("c")), 503)
-    assert "at most 2 keys of an hour (limit max_idempotency_keys)" in message
+    assert "at most 2 keys per hour (limit max_idempotency_keys)" in message
     assert web.post(RECORD, json=JOB, headers=key("b")).status_code == 202
     assert web.post(RECORD, json=JOB).status_code == 202
     assert web.get("/api/stats").json()["recorder"]["recorded"] == 3

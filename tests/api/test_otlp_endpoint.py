@@ -37,15 +37,15 @@ def test_names_and_series_of_requests_are_limited(metrics: Metrics) -> None:
             web.post("/api/record", json=[{"name": "a"}, {"name": "c"}, {"name": "d"}]), 413
         )
         assert message.startswith(
-            "this process must hold at most 3 metrics (limit max_recorded_names), got 4"
+            "this process holds at most 3 metrics (limit max_recorded_names), got 4"
         )
         assert status_message(web.post("/v1/metrics", json=delta_sums("c", "d")), 413) == message
         assert sorted(metrics._recorder.metrics) == ["a", "b"]
         assert web.post("/v1/metrics", json=delta_sums("c", tags=6)).status_code == 200
-        assert "must hold at most 8 series" in error_message(
+        assert "holds at most 8 series" in error_message(
             web.post("/api/record", json={"name": "a", "tags": {"new": "x"}}), 413
         )
-        assert "must hold at most 8 series" in status_message(
+        assert "holds at most 8 series" in status_message(
             web.post("/v1/metrics", json=delta_sums("a", tags=3)), 413
         )
         assert metrics.stats()["recorded"] == 8
@@ -71,7 +71,7 @@ def test_bytes_of_tags_that_requests_bring_are_limited(metrics: Metrics) -> None
         answers = [web.post("/v1/metrics", json=tagged(10 * n, 9, 1000)) for n in range(6)]
         assert [answer.status_code for answer in answers] == [200] * 5 + [413]
         message = status_message(answers[-1], 413)
-        assert "must hold at most 40000 bytes of tags (limit max_recorded_bytes)" in message
+        assert "holds at most 40000 bytes of tags (limit max_recorded_bytes)" in message
         assert "limit max_recorded_bytes" in error_message(
             web.post("/api/record", json={"name": "a"}), 413
         )

@@ -53,7 +53,7 @@ from tests.fixtures.webserver import error_message, running
             "/api/query?name=x&aggregation=sum&tag=a%3D1&tag=a%3D2",
             "tag must have one value for 'a', got '1' and '2'",
         ),
-        ("/api/query?name=x&aggregation=sum&group_by=sum", "group_by must not hold 'sum'"),
+        ("/api/query?name=x&aggregation=sum&group_by=sum", "group_by must not contain 'sum'"),
         (
             "/api/query?name=x&aggregation=sum&window=400d",
             "window must be at most .* s long \\(limit window_seconds\\), got 3.456e.07 s",

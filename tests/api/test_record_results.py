@@ -208,7 +208,7 @@ def test_samples_that_waited_too_long_are_reported_to_the_repeat(
 def test_a_timeout_says_what_to_do(leaving: tuple[Server, Metrics, str]) -> None:
     server, metrics, at = leaving
     message = error_message(httpx.post(at + WAIT, json={"name": "jobs"}, timeout=PATIENCE), 504)
-    assert "without an Idempotency-Key, a repeat would count again" in message
+    assert "without an Idempotency-Key, a retry would count the samples again" in message
     server.restart()
     assert metrics.flush() == FlushResult(1)
     server.kill()

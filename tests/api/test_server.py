@@ -137,7 +137,7 @@ def test_serve_reports_errors_and_a_missing_token(url: str, tmp_path: Path) -> N
     code, err = run("--host", "203.0.113.7", "--port", "0")
     assert code == 1
     assert err.startswith(
-        "without a token, everybody who can reach 203.0.113.7 can query\nredismetrics: "
+        "without a token, anyone who can reach 203.0.113.7 can query\nredismetrics: "
     )
 
 

@@ -34,7 +34,7 @@ def test_copy_prints_a_table_and_its_exit_status_says_if_it_is_complete(
     sides: tuple[str, ...] = ("--from", url, "--to", cluster.url)
     status, out, err = shell("copy", *sides)
     assert (status, out) == (1, "")
-    assert "in use, the last batch came" in err
+    assert "in use, the last batch arrived" in err
     sides += ("--active",)  # or it would have to be left alone for some seconds
     status, out, err = shell("copy", *sides)
     assert (status, err) == (0, "")
@@ -124,7 +124,7 @@ def test_a_killed_copy_command_can_be_repeated(
     if how is signal.SIGKILL:  # else it took its lock along
         status, _, err = shell("copy", *sides)
         assert status == 1
-        assert "is being copied to by another process; wait for it, or 30 s" in err
+        assert "is being written by another copy; wait for it to finish, or 30 s" in err
         lock = keys.copier(namespace)
         with cluster.nodes[cluster.owner(key_slot(lock.encode()))].client() as admin:
             admin.delete(lock)

@@ -385,7 +385,7 @@ def test_configure_after_the_first_use_is_rejected(
     found, _ = ended(start(code, REDISMETRICS_URL=url, REDISMETRICS_NAMESPACE=namespace))
     late = (
         "configure() must be called before the default client is first used; "
-        "it has recorded or queried already, with another url"
+        "it has already recorded or queried, with a different url"
     )
     assert found == [[use, late, namespace] for use in FIRST_USES]
 
@@ -642,7 +642,7 @@ def test_configure_with_the_same_settings_does_nothing(
         try:
             configure(**same | different)
         except InvalidSetting as error:
-            print(json.dumps(str(error).rpartition(" another ")[2]))
+            print(json.dumps(str(error).rpartition(" a different ")[2]))
     print(json.dumps([query("jobs", aggregation="sum"), first.stats()["dropped"]]))
     close()
     configure({url!r}, namespace={namespace!r}, tags={{"a": 1}}, promoted_tags=["b"])

@@ -95,7 +95,7 @@ def test_corrupt_definition_is_rejected(change: str) -> None:
 
 def test_type_of_a_newer_version_is_named() -> None:
     packed = msgpack.packb(["sketch", "", "", [], None])
-    with pytest.raises(NewerType, match="'sketch' is of a newer version"):
+    with pytest.raises(NewerType, match="'sketch' comes from a newer version"):
         Definition.unpack(packed)
     with pytest.raises(TypeMismatch):
         Definition.unpack(msgpack.packb(["\x03?", "", "", [], None]))

@@ -107,7 +107,7 @@ def test_once_ends_with_the_status_of_its_targets(
     there.answers = [(400, {}, b"out of order")]
     status, _, err = shell(*to)
     assert status == 1
-    assert "1 samples were refused, 0 were not sent: answered 400: out of order" in err
+    assert "1 samples were rejected, 0 were not sent: answered 400: out of order" in err
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_the_environment() -> None:
     ("kind", "text", "message"),
     [
         ("token_file", "", "empty file"),
-        ("token_file", "hush\nX-Other: 1", "printable ASCII in one line"),
+        ("token_file", "hush\nX-Other: 1", "printable ASCII on one line"),
         ("token_file", "hüsh", "printable ASCII"),
         ("basic_file", "hush", "must be USER:PASSWORD"),
         ("headers_file", "hush", "each line must be NAME: VALUE"),

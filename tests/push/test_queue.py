@@ -106,7 +106,7 @@ def test_refused_samples_are_counted_and_the_next_request_is_sent(
     assert queue.wait_until_empty(PATIENCE)
     assert (queue.counts.sent, queue.counts.refused) == (2, 4)
     # Once, since it is the same reason.
-    assert caplog.text.count("there refused 2 of 3 samples: out of order") == 1
+    assert caplog.text.count("there rejected 2 of 3 samples: out of order") == 1
 
 
 def test_the_end_tries_once_more_and_drops_the_rest(make: Make) -> None:

@@ -141,7 +141,7 @@ def test_points_that_a_receiver_of_otlp_rejects_are_counted(
     metrics.flush()
     there.answers = [partial_success(1, "not jobs")]
     service = make(f"otlp+{there.url}")
-    problem = f"{there.url}/v1/metrics: 1 samples were refused, 0 were not sent: not jobs"
+    problem = f"{there.url}/v1/metrics: 1 samples were rejected, 0 were not sent: not jobs"
     assert service.run_once() == [problem]
     assert counts(service)["samples_sent"] == 1
 
@@ -197,7 +197,7 @@ def test_credentials_are_sent_and_never_shown(
         f"remote-write+{there.url}/w?key=hush", credentials=Credentials(token_file=str(file))
     )
     assert service.run_once() == [
-        f"{there.url}/w: 1 samples were refused, 0 were not sent: answered 401: unknown token ***"
+        f"{there.url}/w: 1 samples were rejected, 0 were not sent: answered 401: unknown token ***"
     ]
     assert there.headers[0]["Authorization"] == "Bearer hush"
     assert "hush" not in caplog.text

@@ -69,7 +69,7 @@ def test_another_url_is_refused(text: str, message: str) -> None:
 
 
 def test_a_target_is_given_once() -> None:
-    with pytest.raises(InvalidSetting, match="got one twice"):
+    with pytest.raises(InvalidSetting, match="got the same one twice"):
         parse_targets(["otlp+http://a", "otlp+http://a/v1/metrics"], NONE)
 
 

@@ -114,9 +114,9 @@ def test_time_series_are_those_of_time_series(metrics: Metrics, fill: bool) -> N
 
 
 def test_wrong_arguments_are_refused(metrics: Metrics) -> None:
-    with pytest.raises(InvalidQuery, match="aggregations must be a text or several"):
+    with pytest.raises(InvalidQuery, match="aggregations must be a string or a list"):
         metrics.to_arrow("jobs", interval="hour")
-    with pytest.raises(InvalidQuery, match="group_by must not hold 'sum'"):
+    with pytest.raises(InvalidQuery, match="group_by must not contain 'sum'"):
         metrics.to_arrow("jobs", aggregation="sum", group_by="sum")
 
 

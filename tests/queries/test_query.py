@@ -165,7 +165,7 @@ def test_invalid_query_is_rejected_before_anything_is_read(
     assert type(caught.value) is error
     assert re.search(
         r" must (be|have|hold) .+, got |invalid .+: use |unknown aggregation .+ \(allowed: |"
-        r"group_by must not hold '.+': another column",
+        r"group_by must not contain '.+': another column",
         str(caught.value),
     )
     assert time.monotonic() - began < PATIENCE

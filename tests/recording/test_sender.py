@@ -170,7 +170,10 @@ def test_an_unreachable_server_raises_at_flush_but_never_at_recording(
             fail_to_send(metrics)
             with pytest.raises(StoreUnavailable, match="Redis did not answer") as raised:
                 metrics.flush(0.1)
-    assert len([record for record in caplog.records if "samples wait for" in record.message]) == 1
+    assert (
+        len([record for record in caplog.records if "samples are waiting for" in record.message])
+        == 1
+    )
     assert "secret" not in caplog.text + str(raised.value) + str(metrics.stats())
     assert balanced(metrics)["pending"] == 2
 

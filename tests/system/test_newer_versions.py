@@ -262,7 +262,7 @@ def test_metric_of_an_unknown_type_is_left_out(
     assert [family.name for family in reader.live()] == ["jobs"]
     skipped = reader.get_stats()["storage"]["skipped"]
     assert list(skipped) == ["latency"]
-    assert "'sketch' is of a newer version of redismetrics; upgrade" in skipped["latency"]
+    assert "'sketch' comes from a newer version of redismetrics; upgrade" in skipped["latency"]
     # A process of this version that records it drops its samples and counts them.
     reader.increment("latency")
     reader.increment("jobs")
@@ -287,7 +287,7 @@ def test_doctor_names_what_a_newer_version_writes(
     metrics.flush()
     set_definition(admin, namespace, "quiet", rest=(b"\x80",))
     found = versions(server, namespace)
-    assert (found.status, found.found) == ("ok", "nothing is of a newer version")
+    assert (found.status, found.found) == ("ok", "nothing was written by a newer version")
     set_definition(admin, namespace, "latency", kind="sketch")
     set_definition(admin, namespace, "users", rest=OPTIONS)
     append_unknown_change(admin, namespace, "jobs")

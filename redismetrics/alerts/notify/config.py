@@ -201,7 +201,7 @@ class _ConfigParser:
             except ValueError as error:
                 self.wrong(each, str(error))
         if is_root and matchers:
-            self.wrong(value, "the root route must not have matchers: it takes all alerts")
+            self.wrong(value, "the root route must not have matchers: it receives all alerts")
         by = tuple(read.text(each) for each in read.items(fields.get("group_by"), "string"))
         route = Route(
             f"{parent.path}/{{{','.join(map(str, matchers))}}}" if not is_root else "{}",

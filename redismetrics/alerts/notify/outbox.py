@@ -60,7 +60,7 @@ class Outbox(Generic[T]):
             while len(self._waiting) > self._size:
                 del self._waiting[next(iter(self._waiting))]
                 self.dropped += 1
-                log.error("%s: a notification was dropped, since %d wait", self.name, self._size)
+                log.error("%s: a notification was dropped, because %d wait", self.name, self._size)
             if self._thread is None and not self._stopped:
                 self._thread = threading.Thread(
                     target=self._work, name=f"redismetrics-alerts {self.name}", daemon=True
@@ -127,10 +127,10 @@ class Outbox(Generic[T]):
             self.failed += 1
             self.last_error = str(error)
             if error.may_retry:
-                log.warning("%s: a notification was not taken: %s; trying again", self.name, error)
+                log.warning("%s: a notification was not accepted: %s; retrying", self.name, error)
                 return False
             self.dropped += 1
-            log.error("%s: a notification was refused: %s", self.name, error)
+            log.error("%s: a notification was rejected: %s", self.name, error)
             return True
         # A caller's function may raise anything, and must not end the thread.
         except Exception as error:  # noqa: BLE001

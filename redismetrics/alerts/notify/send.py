@@ -66,7 +66,7 @@ def _send_by_apprise(url: str, title: str, body: str, *, is_firing: bool) -> Non
     apprise = import_apprise()
     services = apprise.Apprise()
     if not services.add(url):
-        raise SendingFailed("its URL is not one that apprise knows", may_retry=False)
+        raise SendingFailed("apprise does not recognise its URL", may_retry=False)
     kind = apprise.NotifyType.FAILURE if is_firing else apprise.NotifyType.SUCCESS
     # As text: apprise escapes what the service would take for markup.
     text = apprise.NotifyFormat.TEXT

@@ -73,7 +73,7 @@ class Expansion:
         self.steps += 1
         if self.steps > MAX_STEPS:
             raise ExpansionError(
-                f"a template must take at most {MAX_STEPS} steps; write fewer or shorter loops"
+                f"a template must take at most {MAX_STEPS} steps; use fewer or shorter loops"
             )
 
     def _body(self, nodes: Iterable[Node], dot: Any, scopes: list[dict[str, Any]]) -> None:

@@ -53,13 +53,13 @@ def query_endpoints(evaluation: PromqlService) -> list[Endpoint]:
         for path, summary, handler, form in (
             (
                 "/api/v1/query",
-                "Evaluate a PromQL expression at one moment",
+                "Evaluate a PromQL expression at one time",
                 query,
                 (parameters.QUERY, parameters.TIME, *shared),
             ),
             (
                 "/api/v1/query_range",
-                "Evaluate a PromQL expression at many moments",
+                "Evaluate a PromQL expression over a range of times",
                 query_range,
                 (parameters.QUERY, *of_range, *shared),
             ),

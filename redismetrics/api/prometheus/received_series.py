@@ -41,7 +41,7 @@ class Received:
         recorded, refused = self.names.total(), self.refused.total()
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refused.items()))
         examples = "".join(f"; {message}" for message in self.messages)
-        return f"{refused} of {recorded + refused} samples were refused: {reasons}{examples}"
+        return f"{refused} of {recorded + refused} samples were rejected: {reasons}{examples}"
 
 
 class SeriesReceiver:

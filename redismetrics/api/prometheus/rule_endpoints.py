@@ -64,7 +64,7 @@ def rule_endpoints(evaluation: PromqlService) -> list[Endpoint]:
         return {"groups": _chosen(evaluation.run(list_rules(namespace)), values)}
 
     return [
-        endpoint("/api/v1/alerts", "Return the alerts that are pending or fire", alerts, ()),
+        endpoint("/api/v1/alerts", "Return the alerts that are pending or firing", alerts, ()),
         endpoint(
             "/api/v1/rules",
             "Return the rules that are evaluated, with their alerts",

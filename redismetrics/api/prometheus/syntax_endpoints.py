@@ -42,11 +42,16 @@ def syntax_endpoints() -> list[Endpoint]:
         for path, summary, handler, kind in (
             (
                 "/api/v1/format_query",
-                "Return an expression in a standard layout",
+                "Return an expression in the standard format",
                 format_query,
                 "string",
             ),
-            ("/api/v1/parse_query", "Return the tree of an expression", parse_query, "object"),
+            (
+                "/api/v1/parse_query",
+                "Return the syntax tree of an expression",
+                parse_query,
+                "object",
+            ),
         )
         for method in ("GET", "POST")
     ]

@@ -1,4 +1,4 @@
-"""The command `alerts` and its subcommands."""
+"""The command `alerts` with its subcommands."""
 
 import typer
 
@@ -7,7 +7,7 @@ from redismetrics.cli.passed_on import PASSED_ON
 from . import files, service, states, templates
 
 alerts_app = typer.Typer(
-    help="Check and test alert rules, and see and silence alerts.", no_args_is_help=True
+    help="Check and test alert rules, and list and silence alerts.", no_args_is_help=True
 )
 alerts_app.command("check")(files.check)
 alerts_app.command("test")(files.run_tests)

@@ -14,7 +14,7 @@ Files = Annotated[list[Path], typer.Argument(help="Files.", metavar="FILE...")]
 def check(files: Files, as_json: AsJson = False) -> None:
     """Check rule files, as promtool check rules does.
 
-    The exit status is 1 if one is not valid. Duplicate rules are only warned of.
+    The exit status is 1 if a file is not valid. Duplicate rules are only a warning.
     """
     from redismetrics.alerts.expressions import check_expression
     from redismetrics.alerts.rule_file import duplicate_rules, load_rules
@@ -58,7 +58,7 @@ def _print_checked(result: dict[str, Any]) -> None:
 def run_tests(files: Files, as_json: AsJson = False) -> None:
     """Run unit tests of rules, as promtool test rules does.
 
-    The exit status is 1 if one fails.
+    The exit status is 1 if a test fails.
     """
     from redismetrics.alerts.unit_tests.run import run_test_file
 

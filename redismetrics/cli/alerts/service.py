@@ -1,4 +1,4 @@
-"""The command `alerts run`, and its options, which `worker` has too."""
+"""The command `alerts run`, and its options, which `worker` shares."""
 
 import argparse
 import logging
@@ -59,22 +59,27 @@ def parser(prog: str, *, with_rules: bool) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="URL",
-        help="an Alertmanager that gets all alerts; may be repeated",
+        help="an Alertmanager to send all alerts to; may be repeated",
     )
-    add("--webhook", default="", metavar="URL", help="gets Alertmanager's webhook payload")
+    add("--webhook", default="", metavar="URL", help="URL that gets Alertmanager's webhook payload")
     add("--notify-config", default="", metavar="FILE", help="routes and receivers")
-    add("--resend-delay", default="1m", metavar="D", help="until an alert that fires is sent again")
-    add("--external-url", default="", metavar="URL", help="where links in notifications lead to")
+    add("--resend-delay", default="1m", metavar="D", help="time until a firing alert is sent again")
+    add("--external-url", default="", metavar="URL", help="the base URL of links in notifications")
     add(
         "--external-label",
         action="append",
         default=[],
         metavar="K=V",
-        help="a label of alerts that are sent; may be repeated",
+        help="a label to add to the alerts that are sent; may be repeated",
     )
-    add("--lease", default="15s", metavar="D", help="until another process takes over")
-    add("--send-timeout", default="10s", metavar="D", help="of a request to a receiver")
-    add("--heartbeat-url", default="", metavar="URL", help="gets a request after each whole pass")
+    add("--lease", default="15s", metavar="D", help="time until another process takes over")
+    add("--send-timeout", default="10s", metavar="D", help="timeout of a request to a receiver")
+    add(
+        "--heartbeat-url",
+        default="",
+        metavar="URL",
+        help="URL to request after each complete pass",
+    )
     return found
 
 
@@ -82,7 +87,7 @@ def read_options(given: argparse.Namespace) -> "AlertOptions":
     """Return the options that were given.
 
     Raises:
-        InvalidSetting: If one is not valid.
+        InvalidSetting: If an option is not valid.
     """
     from redismetrics.alerts.options import AlertOptions
 
@@ -108,7 +113,7 @@ def read_options(given: argparse.Namespace) -> "AlertOptions":
 
 @contextmanager
 def evaluating(metrics: Metrics, options: "AlertOptions") -> "Iterator[AlertThread]":
-    """Evaluate rules in threads meanwhile; SIGHUP reads the files again."""
+    """Evaluate rules in background threads during the block; SIGHUP reloads the files."""
     from redismetrics.alerts.start import AlertThread, make_service
 
     service = make_service(metrics, options)
@@ -149,7 +154,7 @@ def run_alerts(context: typer.Context) -> None:
 
 
 def log_to_stderr() -> None:
-    """Log as services do."""
+    """Configure logging to stderr, as all services do."""
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr
     )

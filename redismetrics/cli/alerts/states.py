@@ -1,4 +1,4 @@
-"""The commands that read and write what Redis holds: alerts list, history, silence."""
+"""The commands that read and write alerts in Redis: alerts list, history, silence."""
 
 import getpass
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ def list_alerts(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """List the alerts that are pending or fire, or all rules."""
+    """List the alerts that are pending or firing, or all rules."""
     with options.client(url, namespace) as metrics:
         found = metrics.list_rules() if everything else metrics.list_alerts()
     if as_json:
@@ -43,7 +43,7 @@ def list_alerts(
     elif not is_for_people():
         print_rows([_alert_row(alert) for alert in found])
     elif not found:
-        print("No alert is pending or fires.")
+        print("No alerts are pending or firing.")
     else:
         make_console().print(_alert_table(found))
 
@@ -93,12 +93,12 @@ def history(
     since: Annotated[
         str, typer.Option(help=f"Changes since then: {options.TIME_FORMS}.", metavar="TIME")
     ] = "1d",
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of changes.")] = 100,
     as_json: AsJson = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """List changes of alerts' states, the newest first. They are kept for 30 days."""
+    """List changes of alert states, newest first. They are kept for 30 days."""
     with options.client(url, namespace) as metrics:
         found = metrics.alert_history(since=options.time(since, "--since"), limit=limit)
     if as_json:
@@ -115,7 +115,7 @@ def add_silence(
     ],
     comment: Annotated[str, typer.Option(help="Why.")],
     duration: Annotated[str, typer.Option(help="How long, such as 2h.")] = "1h",
-    author: Annotated[str | None, typer.Option(help="Who (default: your user).")] = None,
+    author: Annotated[str | None, typer.Option(help="Author (default: your user name).")] = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -132,7 +132,7 @@ def add_silence(
 
 @silence_app.command("list")
 def list_silences(as_json: AsJson = False, url: Url = None, namespace: Namespace = None) -> None:
-    """List silences, also those that ended in the last five days."""
+    """List silences, including those that ended in the last five days."""
     with options.client(url, namespace) as metrics:
         found = metrics.list_silences()
     if as_json:
@@ -160,7 +160,7 @@ def _matcher(matcher: dict[str, Any]) -> str:
 
 @silence_app.command("expire")
 def expire_silence(
-    silence: Annotated[str, typer.Argument(help="The id, as list and add print it.")],
+    silence: Annotated[str, typer.Argument(help="The id, as printed by list and add.")],
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:

@@ -22,7 +22,7 @@ def slo(
     total: Annotated[str, typer.Argument(help="The counter of all requests, as in PromQL.")],
     objective: Annotated[float, typer.Option(help="Percent of requests that must succeed.")] = 99.9,
 ) -> None:
-    """Alert when the error budget of an objective is used up too fast, in several windows."""
+    """Alert when an error budget is used up too fast, over several windows."""
     from redismetrics.alerts import ready_made
 
     print(ready_made.slo(name, errors, total, objective), end="")
@@ -33,13 +33,13 @@ def anomaly(
     name: Name,
     selector: Selector,
     function: Annotated[
-        str, typer.Option(help="What is compared: rate for counters, avg_over_time for gauges.")
+        str, typer.Option(help="Function to compare: rate for counters, avg_over_time for gauges.")
     ] = "rate",
     window: Annotated[str, typer.Option(help="The window of the function.")] = "1h",
-    weeks: Annotated[int, typer.Option(help="How many weeks it is compared with.")] = 4,
-    width: Annotated[float, typer.Option(help="How many standard deviations are usual.")] = 3,
+    weeks: Annotated[int, typer.Option(help="The number of weeks to compare with.")] = 4,
+    width: Annotated[float, typer.Option(help="How many standard deviations are normal.")] = 3,
 ) -> None:
-    """Alert when a metric is far from what it was at the same time of the last weeks."""
+    """Alert when a metric is far from its values at the same time in past weeks."""
     from redismetrics.alerts import ready_made
 
     text = ready_made.anomaly(name, selector, function, window=window, weeks=weeks, width=width)
@@ -50,9 +50,9 @@ def anomaly(
 def absent(
     name: Name,
     selector: Selector,
-    window: Annotated[str, typer.Option(help="How long nothing may be recorded.")] = "10m",
+    window: Annotated[str, typer.Option(help="How long the metric may have no samples.")] = "10m",
 ) -> None:
-    """Alert when a metric, or some of its series, stopped coming."""
+    """Alert when a metric, or some of its series, has no more samples."""
     from redismetrics.alerts import ready_made
 
     print(ready_made.absent(name, selector, window=window), end="")
@@ -62,11 +62,11 @@ def absent(
 def forecast(
     name: Name,
     selector: Selector,
-    limit: Annotated[float, typer.Argument(help="The value that must not be reached.")],
-    history: Annotated[str, typer.Option(help="How far back the line is fitted.")] = "6h",
-    ahead: Annotated[str, typer.Option(help="How long before the alert comes.")] = "1d",
+    limit: Annotated[float, typer.Argument(help="The limit that must not be reached.")],
+    history: Annotated[str, typer.Option(help="How much history the line is fitted to.")] = "6h",
+    ahead: Annotated[str, typer.Option(help="How long in advance to alert.")] = "1d",
 ) -> None:
-    """Alert when a disk or a queue reaches its limit soon, if it goes on like this."""
+    """Alert when a disk or a queue will soon reach its limit, if the trend continues."""
     from redismetrics.alerts import ready_made
 
     print(ready_made.forecast(name, selector, limit, history=history, ahead=ahead), end="")

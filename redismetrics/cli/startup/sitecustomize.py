@@ -1,8 +1,8 @@
-"""Installs redismetrics in a program that `redismetrics run` has started, and in its children.
+"""Installs redismetrics in a program started by `redismetrics run`, and in its child processes.
 
-`redismetrics run` puts this folder in front of PYTHONPATH, so Python imports this module when it
-starts. It then runs the `sitecustomize` that Python would have imported otherwise. It imports
-nothing of redismetrics before the program imports `prometheus_client`, unless the option
+`redismetrics run` prepends this folder to PYTHONPATH, so Python imports this module at startup. The
+module then runs the `sitecustomize` that Python would have imported otherwise. It imports nothing
+from redismetrics until the program imports `prometheus_client`, unless the option
 `--process-metrics` was given.
 """
 
@@ -22,7 +22,7 @@ _FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
 class _InstallAfterImport(importlib.abc.MetaPathFinder):
-    """Finds `prometheus_client` once, to install redismetrics when it is loaded."""
+    """Intercepts the first import of `prometheus_client`, and installs redismetrics after it."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -58,21 +58,21 @@ class _Loader(importlib.abc.Loader):
 
 
 def install() -> None:
-    """Let the metrics of prometheus_client be in Redis."""
+    """Store the metrics of prometheus_client in Redis."""
     from redismetrics.compat.prometheus_client import install
 
     install()
 
 
 def watch() -> None:
-    """Sample this process."""
+    """Record metrics of this process."""
     from redismetrics.integrations.process import watch_process
 
     watch_process()
 
 
 def attempt(step: Callable[[], object], failure: str) -> None:
-    """Call *step*; if it fails, say so on one line. The program goes on as without redismetrics."""
+    """Call *step*; if it fails, print one line, and let the program run without redismetrics."""
     try:
         step()
     except Exception as error:  # noqa: BLE001 - the program must not notice
@@ -81,7 +81,7 @@ def attempt(step: Callable[[], object], failure: str) -> None:
 
 
 def run_next() -> None:
-    """Run the `sitecustomize` that this one hides, if there is one."""
+    """Run the `sitecustomize` that this one shadows, if there is one."""
     folders = [each for each in sys.path if os.path.abspath(each) != _FOLDER]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", folders)
     if spec is not None and spec.loader is not None:

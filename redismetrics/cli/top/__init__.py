@@ -1,1 +1,1 @@
-"""The command `top`: all metrics in a terminal, refreshed as they are recorded."""
+"""The command `top`: all metrics on a terminal, refreshed as they are recorded."""

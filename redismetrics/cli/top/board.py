@@ -20,8 +20,9 @@ _SUMMARY_DELAY = 1.5
 class MetricRow:
     """One metric.
 
-    *rate* is per second: of the sum for counters, of the number of samples for other types. *trend*
-    has a value per minute, oldest first: a counter's rate, a gauge's last value, a histogram's p95.
+    *rate* is per second: the rate of the sum for counters, of the number of samples for other
+    types. *trend* has one value per minute, oldest first: a counter's rate, a gauge's last value,
+    or a histogram's p95.
     """
 
     name: str
@@ -35,7 +36,7 @@ class MetricRow:
 
 @dataclass(slots=True)
 class _Recent:
-    """What the stream delivered of one metric: amounts by interval, and the newest value."""
+    """What the stream delivered for one metric: amounts by interval, and the newest value."""
 
     amounts: "deque[tuple[int, float]]" = field(default_factory=deque)
     until: float = 0.0
@@ -45,8 +46,8 @@ class _Recent:
 class Board:
     """The current rows of all metrics.
 
-    They are made of the catalogue, of query results, and of the stream's summaries of each
-    interval of *every* seconds.
+    They are built from the catalogue, query results, and the stream's summaries of each interval of
+    *every* seconds.
     """
 
     def __init__(self, every: float) -> None:
@@ -79,7 +80,7 @@ class Board:
             self._rows[row.name] = row
 
     def add_summary(self, summary: Summary, now: float) -> None:
-        """Add a summary that arrived at *now*, in seconds of any steady clock."""
+        """Add a summary that arrived at *now*, in seconds by any monotonic clock."""
         interval = round(summary.until.timestamp() / self.every)
         if self._first is None:
             self._first = interval

@@ -1,4 +1,4 @@
-"""Single key presses of a terminal, whose mode is restored at the end."""
+"""Single key presses on a terminal, whose mode is restored at the end."""
 
 import codecs
 import os
@@ -38,7 +38,7 @@ _SEQUENCE_TIMEOUT = 0.05
 
 
 class Keyboard:
-    """The terminal of standard input, without echo and line buffering while it is entered.
+    """The terminal on standard input, without echo and line buffering inside the `with` block.
 
     Ctrl-C still sends a signal.
     """

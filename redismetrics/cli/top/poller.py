@@ -1,4 +1,4 @@
-"""The queries of `top`, in a thread of their own, so that keys respond whatever Redis does."""
+"""The queries of `top`, in their own thread, so that keys respond even if Redis is slow."""
 
 import logging
 import math
@@ -66,8 +66,8 @@ def query_row(metrics: Metrics, row: MetricRow) -> MetricRow:
 class Poller:
     """Keeps a board up to date until it is closed.
 
-    *visible* holds the names on the screen, which are queried more often. *error* is the last
-    failure while it lasts: everything is retried. *ready* is true once the catalogue was read.
+    *visible* holds the names on the screen, which are queried more often. *error* is the current
+    failure, if any: everything is retried. *ready* is true once the catalogue has been read.
 
     Raises:
         InvalidQuery: If a name or pattern is invalid.
@@ -94,7 +94,7 @@ class Poller:
             return self._board.rows(monotonic())
 
     def close(self) -> None:
-        """End the thread, without waiting long for a Redis that does not answer."""
+        """Stop the thread, without waiting long if Redis does not answer."""
         self._ended.set()
         self._stream.close()
         self._thread.join(_PAUSE)
@@ -136,7 +136,7 @@ class Poller:
         self._next_list = monotonic() + max(1.0, 3 * _QUERY_SHARE * (monotonic() - began))
 
     def _query_metrics(self) -> None:
-        """Query the metrics that are due, for a short time, so that the stream is read."""
+        """Query the metrics that are due, but only briefly, so that the stream is read too."""
         began = monotonic()
         if began < self._next_query:
             return

@@ -63,11 +63,11 @@ def top(
         ),
     ] = 2,
     once: Annotated[
-        bool, typer.Option("--once", help="Print one table and exit, as without a terminal.")
+        bool, typer.Option("--once", help="Print one table and exit, as when not on a terminal.")
     ] = False,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, help="The most rows of that one table.", metavar="N"),
+        typer.Option("--limit", min=1, help="Maximum number of rows in that table.", metavar="N"),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -118,7 +118,7 @@ def _trend(console: Console, row: MetricRow) -> str:
 
 
 def _watch(console: Console, poller: Poller, view: View, namespace: str) -> None:
-    """Draw until q or Ctrl-C; give the terminal back during Ctrl-Z."""
+    """Draw until q or Ctrl-C; release the terminal during Ctrl-Z."""
     suspended: list[int] = []
     before = signal.signal(signal.SIGTSTP, lambda number, _: suspended.append(number))
     try:
@@ -203,14 +203,14 @@ def _message(poller: Poller, view: View, visible: list[MetricRow]) -> Text:
     elif not visible and view.filter:
         message.append("no metric name contains the filter")
     elif not visible and poller.ready:
-        message.append("nothing is recorded yet")
+        message.append("nothing has been recorded yet")
     return message
 
 
 def _table(console: Console, view: View, visible: list[MetricRow]) -> Table:
     """Return the table that fits the width.
 
-    A narrow terminal does without the trend first, then without type and series, p95, and last.
+    On a narrow terminal, the trend is left out first, then type and series, p95, and last.
     """
     width = console.size.width
     columns = [name for name in COLUMNS.values() if width >= _MIN_WIDTHS.get(name, 0)]

@@ -16,7 +16,7 @@ _END = 1 << 30
 
 @dataclass(slots=True)
 class View:
-    """What part of the rows is shown, and in which order. *page* is the number of rows that fit."""
+    """Which rows are shown, and in which order. *page* is the number of rows that fit."""
 
     sort: str = "rate"
     reverse: bool = False
@@ -27,7 +27,7 @@ class View:
     page: int = 20
 
     def press(self, key: str) -> bool:
-        """Process a key; return False if it ends `top`."""
+        """Process a key; return False if it quits `top`."""
         if self.typing:
             self._type(key)
         elif key in ("q", "Q", "ctrl-d"):

@@ -1,5 +1,5 @@
 """
-What `redismetrics.compat.prometheus_client` installs in the package `prometheus_client`.
+The changes that `redismetrics.compat.prometheus_client` makes to the package `prometheus_client`.
 
     names.py        names and labels in Redis, and back
     values.py       what is behind `child._value`: a local number and a series

@@ -1,4 +1,4 @@
-"""`make_asgi_app` that reads Redis in a thread, so that the event loop answers other requests."""
+"""A `make_asgi_app` that reads Redis in a thread, so that the event loop is not blocked."""
 
 import functools
 import sys
@@ -16,7 +16,7 @@ from .pages import Pages
 
 
 class _Collected:
-    """What a registry showed, or why it could not; the real application makes the page of it."""
+    """The output of a registry, or its error; the real application renders the page from it."""
 
     def __init__(self, registry: Any) -> None:
         self._metrics: list[Metric] = []
@@ -36,7 +36,7 @@ class _Collected:
 
 
 class _Restricted:
-    """Only the samples with some names."""
+    """A view of only the samples with certain names."""
 
     def __init__(self, collected: _Collected, names: frozenset[str]) -> None:
         self._collected, self._names = collected, names

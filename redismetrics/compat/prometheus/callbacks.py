@@ -1,7 +1,7 @@
-"""Gauges whose value is a function: it is called before a flush, and before a page of this process.
+"""Gauges whose value is a function, called before a flush and before a page of this process.
 
-`Gauge.set_function` replaces the samples of one gauge. For pages of other processes its value must
-be recorded, so the function is called there too, for at most a share of the time.
+`Gauge.set_function` replaces the samples of one gauge. For pages of other processes, its value must
+be recorded, so the function is also called before flushes, for a limited share of the time.
 """
 
 import logging
@@ -23,13 +23,13 @@ SHARE = 0.05
 
 @dataclass(slots=True)
 class _Callback:
-    """The function of one gauge. The gauge holds it, so that neither is kept alive here.
+    """The function of one gauge. The gauge owns it, so that neither is kept alive here.
 
     Attributes:
-        gauge: The child or metric; None once nobody holds it.
-        series: Where its value is recorded.
-        due: When it may be called again, by the steady clock.
-        has_failed: It has raised, which is logged once.
+        gauge: The child or metric; None once it has been garbage-collected.
+        series: The series in which its value is recorded.
+        due: When it may be called again, by the monotonic clock.
+        has_failed: Whether it has raised, which is logged once.
     """
 
     gauge: Callable[[], Any]
@@ -39,13 +39,13 @@ class _Callback:
 
 
 class Callbacks:
-    """All functions of this process. `sample` is called by one thread, and by pages."""
+    """All such functions in this process. `sample` is called by one thread, and by pages."""
 
     def __init__(self) -> None:
         self._callbacks: list[_Callback] = []
 
     def follow(self, gauge: Any, function: Callable[[], float]) -> None:
-        """Record what *function* returns as the value of *gauge*, whose methods do nothing now."""
+        """Record the result of *function* as the value of *gauge*, whose methods now do nothing."""
         gauge._redismetrics_function = function
         if isinstance(gauge._value, SharedGaugeValue):
             callback = _Callback(weakref.ref(gauge), gauge._value)

@@ -1,8 +1,8 @@
-"""From the metrics of prometheus_client to series: what its children are made of.
+"""From the metrics of prometheus_client to series: the values behind its children.
 
-`make_value` takes the place of `prometheus_client.values.ValueClass`, which knows the name and the
-labels of a number. The rest of the definition, such as the bounds of a histogram, is taken from the
-metric that is being made: see `making`.
+`make_value` replaces `prometheus_client.values.ValueClass`, which gets the name and the labels of a
+number. The rest of the definition, such as the bounds of a histogram, is taken from the metric
+under construction; see `making`.
 """
 
 import logging
@@ -47,9 +47,9 @@ _local: ContextVar[bool] = ContextVar("_local", default=False)
 
 @contextmanager
 def local_metrics() -> Iterator[None]:
-    """Keep the metrics that are made inside the block in this process, and out of Redis.
+    """Keep the metrics created inside the block in this process, and out of Redis.
 
-    For registries that are made for one request or one push:
+    For registries created for one request or one push:
 
         with local_metrics():
             registry = CollectorRegistry()
@@ -64,7 +64,7 @@ def local_metrics() -> Iterator[None]:
 
 
 class Children:
-    """Makes the values of one process, which record with *client*."""
+    """Creates the values of one process, which record with *client*."""
 
     _multiprocess = False
 
@@ -78,12 +78,12 @@ class Children:
 
     @property
     def keeps_local(self) -> bool:
-        """Whether what is made now stays in this process: see `local_metrics`."""
+        """Whether metrics created now stay in this process; see `local_metrics`."""
         return _local.get()
 
     @contextmanager
     def making(self, metric: MetricWrapperBase) -> Iterator[list[SeriesValue]]:
-        """Take what a value's arguments don't say from *metric*; yield the values made inside."""
+        """Complete the definition of values from *metric*; yield the values created inside."""
         before = getattr(self._making, "state", None)
         made: list[SeriesValue] = []
         self._making.state = (metric, made)
@@ -103,7 +103,7 @@ class Children:
         multiprocess_mode: str = "",
         **_: Any,
     ) -> LocalValue | SeriesValue:
-        """Return the value of one number of a child: the arguments of `ValueClass`."""
+        """Return the value for one number of a child; the arguments are those of `ValueClass`."""
         kind = _kind_of(typ, name)
         state: tuple[Any, list[SeriesValue]] = getattr(self._making, "state", None) or (None, [])
         metric, made = state
@@ -128,7 +128,7 @@ class Children:
         mode: str = SHARED_MODE,
         metric: MetricWrapperBase | None = None,
     ) -> str:
-        """Declare a metric, once; return the name that it has in Redis."""
+        """Declare a metric, once; return its name in Redis."""
         self.families.add(metric_name)
         stored = names.stored_name(kind, metric_name)
         other = names.other_name(stored, kind)
@@ -166,7 +166,7 @@ class Children:
         return stored
 
     def stored_names(self, metric: MetricWrapperBase) -> list[str]:
-        """Return the names that a metric may have in Redis; none if it is not recorded."""
+        """Return the names that a metric may have in Redis, or none if it is not recorded."""
         if metric._name not in self.families or metric._type is None:
             return []
         stored = names.stored_name(metric._type, metric._name)
@@ -182,7 +182,7 @@ _CLASSES: dict[MetricType, type[SeriesValue]] = {
 
 
 def _kind_of(typ: str, name: str) -> MetricType | None:
-    """Return the type of the series that a number is recorded in; None if in none."""
+    """Return the type of the series in which a number is recorded; None if it is not recorded."""
     if typ in ("counter", "gauge"):
         return "counter" if typ == "counter" else "gauge"
     if name.endswith("_sum"):
@@ -205,7 +205,7 @@ def _unit_of(metric: MetricWrapperBase | None) -> str:
 
 
 def _bounds_of(metric: MetricWrapperBase | None) -> list[float]:
-    """Return the finite bounds of a histogram, each once, at most MAX_BUCKETS of them."""
+    """Return the finite bounds of a histogram without duplicates, at most MAX_BUCKETS."""
     bounds: Iterable[float] = metric._upper_bounds if isinstance(metric, Histogram) else ()
     finite = list(dict.fromkeys(bound for bound in bounds if math.isfinite(bound))) or [0.0]
     step = math.ceil(len(finite) / MAX_BUCKETS)
@@ -214,7 +214,7 @@ def _bounds_of(metric: MetricWrapperBase | None) -> list[float]:
 
 
 def _states_of(metric: MetricWrapperBase | None) -> tuple[str, ...] | None:
-    """Return the states of an enum, or None if Redis can't hold them as they are."""
+    """Return the states of an enum, or None if Redis can't store them unchanged."""
     states = tuple(getattr(metric, "_states", ()))
     with suppress(InvalidMetric):
         return check_options("stateset", states=states).states

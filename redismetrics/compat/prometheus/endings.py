@@ -1,4 +1,4 @@
-"""Ends of processes that Python's `atexit` does not see: what was counted last is sent there too.
+"""Process exits that bypass Python's `atexit`: the last counts are sent there too.
 
 Those of multiprocessing are handled by `redismetrics.recording.lifecycle`.
 """
@@ -20,9 +20,9 @@ _BILLIARD = (
 
 
 def watch_endings() -> None:
-    """Send what is left when this process or a forked child of it ends by a signal or in Celery.
+    """Send what is left when this process or a forked child is ended by a signal or by Celery.
 
-    SIGTERM is left alone if the program handles it: then the program ends by itself.
+    SIGTERM is left alone if the program handles it, because the program then exits normally.
     """
     os.register_at_fork(before=_watch_billiard)
     if threading.current_thread() is threading.main_thread() and (
@@ -32,10 +32,10 @@ def watch_endings() -> None:
 
 
 def _end(number: int, _: Any) -> None:
-    """Send what is left, then end by the signal, as without a handler.
+    """Send what is left, then end with the signal, as without a handler.
 
-    Uvicorn raises the signal again, with the handlers that were there before it, when it has
-    answered the last request.
+    Uvicorn raises the signal again, with the previous handlers restored, once it has answered the
+    last request.
     """
     try:
         close_at_exit()

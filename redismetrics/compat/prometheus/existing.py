@@ -1,4 +1,4 @@
-"""Metrics that were made before `install`: they get values that record."""
+"""Give values that record to metrics created before `install`."""
 
 import gc
 from collections.abc import Iterator
@@ -29,9 +29,9 @@ _NUMBERS = ("_value", "_count", "_sum")
 
 
 def take_over_metrics(children: Children, callbacks: Callbacks) -> None:
-    """Give the metrics of this process values that record, with what they have counted so far.
+    """Give the existing metrics of this process values that record, with their counts so far.
 
-    They are found wherever they are registered, or in no registry.
+    Metrics are found wherever they are registered, even in no registry.
     """
     found = {id(each): each for each in (*_registered(), *gc.get_objects())}
     for metric in found.values():
@@ -62,7 +62,7 @@ def _function_value(gauge: Any) -> float:
 
 
 def _registered() -> Iterator[object]:
-    """Yield the metrics of the default registry: `gc.freeze` hides objects from `get_objects`."""
+    """Yield the metrics of the default registry, which `gc.freeze` may hide from `get_objects`."""
     for collector in list(REGISTRY._collector_to_names):
         yield collector
         if isinstance(collector, MetricWrapperBase) and collector._is_parent():
@@ -70,7 +70,7 @@ def _registered() -> Iterator[object]:
 
 
 def _records(metric: MetricWrapperBase) -> bool:
-    """Return whether a metric has a value of ours, or none at all, as one that is being made."""
+    """Return whether a metric has one of our values, or none at all because it is being created."""
     found = [getattr(metric, name) for name in _NUMBERS if hasattr(metric, name)]
     return not found or any(isinstance(each, SeriesValue) for each in found)
 
@@ -102,7 +102,7 @@ def _take_over(children: Children, metric: Any) -> None:
 def _record_observations(
     children: Children, metric: Any, counts: list[float], total: float
 ) -> None:
-    """Record how many observations there were in each bucket, and their sum."""
+    """Record the number of observations in each bucket, and their sum."""
     bounds = list(getattr(metric, "_upper_bounds", (0.0,)))
     # Each bucket is represented by its bound, the last by something above all finite ones.
     finite = [bound for bound in bounds if as_finite(bound) == bound]

@@ -1,4 +1,4 @@
-"""From metrics as Redis holds them to `Metric` objects of prometheus_client. No I/O."""
+"""From metrics as stored in Redis to `Metric` objects of prometheus_client. No I/O."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -21,12 +21,12 @@ _NOT_LEGACY = re.compile(r"[^A-Za-z0-9_:]")
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """What the process that makes a page has itself.
+    """The metrics of the process that makes a page.
 
     Attributes:
         types: The type of each metric.
-        has_child: Whether it has a child of a metric with these labels.
-        oldest_ms: Series that were recorded before are shown only if it has them.
+        has_child: Returns whether the process has a child of a metric with these labels.
+        oldest_ms: Series last recorded before this are shown only if the process has them.
     """
 
     types: Mapping[str, str]
@@ -37,8 +37,8 @@ class Own:
 def to_metrics(families: Iterable[Family], own: Own) -> dict[str, Metric]:
     """Return the metrics of a page by name, in the order of the families.
 
-    Where families of different types have the same name, one keeps it: the one whose type the
-    process has itself, or else the one that was there first.
+    If families of different types have the same name, one keeps it: the one whose type this process
+    uses, otherwise the first.
     """
     by_name: dict[str, list[Family]] = {}
     for family in families:
@@ -59,7 +59,7 @@ def to_metrics(families: Iterable[Family], own: Own) -> dict[str, Metric]:
 
 
 def add_new(metric: Metric, samples: list[Sample]) -> None:
-    """Add the samples of labels that a metric does not have yet."""
+    """Add the samples with labels that a metric does not have yet."""
     if metric.samples:
         known = {_key(sample) for sample in metric.samples}
         samples = [sample for sample in samples if _key(sample) not in known]
@@ -71,7 +71,7 @@ def _key(sample: Sample) -> tuple[str, frozenset[tuple[str, str]]]:
 
 
 def _shown_rows(name: str, family: Family, own: Own) -> SeriesTable:
-    """Return the series that are not idle, in order, and idle ones that the process has itself."""
+    """Return the series that are not idle, in order, and idle ones that this process has."""
     series = SeriesTable.of(family.series)
     if series and min(series.seen_ms) < own.oldest_ms:
         shown = []
@@ -83,7 +83,7 @@ def _shown_rows(name: str, family: Family, own: Own) -> SeriesTable:
 
 
 def labels_of(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the labels that are stored as these tags."""
+    """Return the labels stored as these tags."""
     return names.with_more_labels({names.label_name(key): value for key, value in tags.items()})
 
 
@@ -150,7 +150,7 @@ def _values(name: str, labels: list[dict[str, str]], values: list[float]) -> lis
 
 
 def _exemplar(rows: SeriesTable, at: int, bucket: int) -> Exemplar | None:
-    """Return the exemplar of a row: of a bucket, from 1, or of a counter: 0."""
+    """Return the exemplar of a row; the bucket is numbered from 1, or 0 for a counter."""
     found = rows.exemplars.get(rows.texts[at], {}).get(bucket)
     return None if found is None else Exemplar(found.labels, found.value, found.time_ms / 1000)
 

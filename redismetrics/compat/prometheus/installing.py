@@ -1,4 +1,4 @@
-"""Installing: from then on, the metrics of prometheus_client in this process are in Redis too."""
+"""Installation: stores the metrics of prometheus_client in this process in Redis."""
 
 import logging
 
@@ -19,19 +19,20 @@ _installed: Children | None = None
 
 
 def install(url: str | None = None, namespace: str | None = None) -> None:
-    """Keep the metrics of prometheus_client in Redis, so that they are of all processes.
+    """Keep the metrics of prometheus_client in Redis, so that they cover all processes.
 
-    Call it at the start, before metrics are made: in the module that makes the application, or in
-    gunicorn's configuration file. Metrics that were made before are taken over with what they have
-    counted. It makes one connection, to say early if Redis does not answer; what is counted
-    meanwhile is stored later. A second call changes nothing.
+    Call it at startup, before metrics are created: in the module that creates the application, or
+    in gunicorn's configuration file. Existing metrics are taken over with their counts so far. It
+    opens one connection, to report early if Redis does not answer; counts made in the meantime are
+    stored later. A second call has no effect.
 
     Args:
-        url: The server. By default that of the default client: see `configure`, REDISMETRICS_URL.
-        namespace: The namespace: one for each service, since a page shows all metrics of it.
+        url: The server; by default that of the default client (see `configure`).
+        namespace: The namespace; use one per service, because a page shows all metrics in it.
 
     Raises:
-        InvalidSetting: If there is no URL, one of the settings is wrong, or another is installed.
+        InvalidSetting: If there is no URL, a setting is invalid, or it is already installed with
+            other settings.
     """
     global _installed
     if url is None and namespace is None:

@@ -1,4 +1,4 @@
-"""Infos and enums: what is set in one process is the value for all, the newest by time."""
+"""Infos and enums: the newest value set in any process applies to all."""
 
 import logging
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ log = logging.getLogger("redismetrics")
 
 
 class LabelSets:
-    """Records what `Info.info` and `Enum.state` set."""
+    """Records the values set by `Info.info` and `Enum.state`."""
 
     def __init__(self, children: Children) -> None:
         self._children = children
@@ -40,7 +40,7 @@ class LabelSets:
         return name, names.stored_tags(metric._labelnames, metric._labelvalues)
 
     def _try(self, record: Any) -> None:
-        """Record, and log the first time what Redis can't hold, such as a state without a name."""
+        """Record; log the first value that can't be stored, such as a state without a name."""
         try:
             record()
         except InvalidMetric as error:

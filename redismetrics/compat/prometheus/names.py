@@ -1,8 +1,8 @@
 """Names and labels of prometheus_client as this package stores them, and back.
 
-prometheus_client takes any UTF-8 text as a name, and any number of labels of any length. Redis
-holds metric names and tag keys of `NAME_PATTERN`, at most MAX_TAGS tags, and values of at most
-MAX_TAG_BYTES bytes. What fits is stored as it is.
+prometheus_client accepts any UTF-8 text as a name, and any number of labels of any length. We store
+metric names and tag keys that match `NAME_PATTERN`, at most MAX_TAGS tags, and values of at most
+MAX_TAG_BYTES bytes. Whatever fits is stored unchanged.
 """
 
 import json
@@ -32,17 +32,17 @@ _HASH_DIGITS = 16
 
 
 def stored_name(kind: str, name: str) -> str:
-    """Return the name of a metric in Redis: that of its samples, so of counters with `_total`."""
+    """Return the name of a metric in Redis: that of its samples, with `_total` for counters."""
     text = f"{name}_total" if kind == "counter" else name
     # What a name ends in must not be taken for that of `other_name`.
     return _escaped(text) if text.endswith(f":{kind}") else _stored(text)
 
 
 def other_name(stored: str, kind: str) -> str:
-    """Return the name of a metric of *kind* where *stored* is a metric of another type.
+    """Return an alternative name for a metric of *kind* if *stored* has another type.
 
-    Such as ``jobs:gauge``: while a new version of a program replaces one whose metric has another
-    type, both are counted.
+    For example ``jobs:gauge``: while a new version of a program replaces one whose metric has
+    another type, both are counted.
     """
     return stored[: MAX_NAME - len(kind) - 1] + f":{kind}"
 
@@ -63,7 +63,7 @@ def stored_tags(labels: Iterable[str], values: Iterable[str]) -> dict[str, str]:
 
 
 def with_more_labels(labels: dict[str, str]) -> dict[str, str]:
-    """Return *labels* with those that MORE_LABELS holds; a value that was cut stays as it is."""
+    """Return *labels* with those in MORE_LABELS added; a truncated value stays truncated."""
     more = labels.get(MORE_LABELS)
     if more is None:
         return labels
@@ -79,7 +79,7 @@ def with_more_labels(labels: dict[str, str]) -> dict[str, str]:
 
 
 def _are_stored_labels(found: object) -> bool:
-    """Return whether *found* are labels as `stored_tags` writes them."""
+    """Return whether *found* are labels written by `stored_tags`."""
     return isinstance(found, dict) and all(
         NAME_PATTERN.match(label) and isinstance(value, str) and not _SURROGATE.search(value)
         for label, value in found.items()
@@ -87,7 +87,7 @@ def _are_stored_labels(found: object) -> bool:
 
 
 def label_name(key: str) -> str:
-    """Return the label of a tag key."""
+    """Return the label name for a tag key."""
     return key if key == MORE_LABELS else _original(key)
 
 
@@ -132,7 +132,7 @@ def _stored_value(value: str) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    """Return the beginning of *text* and a hash of all, at most *limit* bytes."""
+    """Return the beginning of *text* and a hash of the whole, at most *limit* bytes."""
     data = text.encode()
     end = "_" + sha256(data).hexdigest()[:_HASH_DIGITS]
     return data[: limit - len(end)].decode(errors="ignore") + end

@@ -1,4 +1,4 @@
-"""What `REGISTRY` and `MultiProcessCollector` show: the metrics of all processes.
+"""The pages of `REGISTRY` and `MultiProcessCollector`: the metrics of all processes.
 
 A metric's own `collect()` and other registries show this process, as in prometheus_client.
 """
@@ -40,7 +40,7 @@ class Pages:
     """The pages of one namespace.
 
     Args:
-        children: What this process has recorded, and the client that recorded it.
+        children: The values of this process, and the client that records them.
         callbacks: Gauges whose value is a function.
     """
 
@@ -49,12 +49,12 @@ class Pages:
 
     @property
     def are_ours(self) -> bool:
-        """False once something else took the place of our values."""
+        """False once something else has replaced our values."""
         return values.ValueClass is self._children
 
     @property
     def are_stored(self) -> bool:
-        """False while nothing is stored: in a test that captures, and with ``none://``."""
+        """False while nothing is stored: inside a capture, and with ``none://``."""
         # A sink in place of a URL: see `RecordingInternals.destination`.
         return isinstance(self._children.client.internals.destination, tuple)
 
@@ -71,7 +71,7 @@ class Pages:
         """Yield the metrics of a registry that shows all processes, each sample once.
 
         Raises:
-            StoreError: If Redis does not answer. Half of a total would be worse than no page.
+            StoreError: If Redis does not answer. Partial totals would be worse than no page.
         """
         with registry._lock:
             collectors = list(registry._collector_to_names)
@@ -100,15 +100,15 @@ class Pages:
         yield from (metric for name, metric in stored.items() if name not in hidden)
 
     def collect_all(self) -> list[Metric]:
-        """Return the metrics of all processes, whatever their registries."""
+        """Return the metrics of all processes, whatever their registry."""
         if not self.are_stored:
             return []
         return list(self.read([], {}).values())
 
     def mark_process_dead(self, pid: int) -> None:
-        """End the live gauges of a process of this host that is dead. Never raises.
+        """Drop the live gauges of a dead process on this host. Never raises.
 
-        Nothing is done for this process, which ends them itself.
+        Does nothing for this process, which drops its own.
         """
         from redismetrics.client.deletion import mark_process_dead
 
@@ -118,12 +118,12 @@ class Pages:
         try:
             internals.run(mark_process_dead(internals.query_context, pid))
         except RedisMetricsError as error:
-            log.warning("live gauges of process %d stay for a while: %s", pid, one_line(error))
+            log.warning("live gauges of process %d remain for a while: %s", pid, one_line(error))
 
     def read(
         self, shown: list[Metric], recorded: dict[str, MetricWrapperBase]
     ) -> dict[str, Metric]:
-        """Return the metrics of all processes by name, after sending what this one recorded."""
+        """Return the metrics of all processes by name, after sending those of this process."""
         from redismetrics.queries.live import live
 
         client = self._children.client
@@ -155,7 +155,7 @@ class _Labels:
 
 
 def _own_metrics(collector: Collector, recorded: dict[str, MetricWrapperBase]) -> list[Metric]:
-    """Return what a collector shows that is not stored: of a recorded metric, only its head."""
+    """Return the metrics of a collector that are not stored; recorded metrics without samples."""
     if not isinstance(collector, MetricWrapperBase) or collector._name not in recorded:
         return list(collector.collect())
     if type(collector).collect is not MetricWrapperBase.collect:
@@ -164,7 +164,7 @@ def _own_metrics(collector: Collector, recorded: dict[str, MetricWrapperBase]) -
 
 
 def _merged(own: Metric, stored: Metric | None, metric: MetricWrapperBase | None) -> Metric:
-    """Return *own* with the samples that are stored first, and each sample once."""
+    """Return *own* with the stored samples first, and without duplicates."""
     local, own.samples = own.samples, []
     if stored is not None and stored.type == own.type:
         own.samples = stored.samples
@@ -179,14 +179,14 @@ def _merged(own: Metric, stored: Metric | None, metric: MetricWrapperBase | None
 
 
 def _row(metric: MetricWrapperBase, sample: Sample) -> tuple[str, ...]:
-    """Return the label values of the child that a sample is of."""
+    """Return the label values of the child that a sample belongs to."""
     return tuple(sample.labels.get(label, "") for label in metric._labelnames)
 
 
 def _not_stored(of: MetricWrapperBase) -> Iterator[tuple[tuple[str, ...], list[Sample]]]:
-    """Yield children of this process that nothing was recorded of yet: label values, and samples.
+    """Yield children of this process that have not recorded anything yet: label values and samples.
 
-    Histograms and summaries begin in Redis with the first observation, infos and enums when they
+    Histograms and summaries are stored from their first observation on, infos and enums once they
     are set: before that, another process may have set them.
     """
     if not isinstance(of, Enum | Histogram | Info | Summary):
@@ -208,7 +208,7 @@ def _not_stored(of: MetricWrapperBase) -> Iterator[tuple[tuple[str, ...], list[S
 
 
 def _has_observed(child: Any) -> bool:
-    """Return whether this process has observed something with a histogram or summary."""
+    """Return whether this process has made an observation with a histogram or summary."""
     if isinstance(child, Summary):
         return bool(child._count.get())
     return bool(child._sum.get()) or any(bucket.get() for bucket in child._buckets)

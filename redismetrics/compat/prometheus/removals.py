@@ -1,6 +1,6 @@
 """Removing children: their series are removed from Redis, for all processes.
 
-A process that still holds such a child, and counts with it, begins the series again.
+If a process still holds such a child and uses it, the series starts again.
 """
 
 import logging
@@ -21,10 +21,10 @@ WAIT = 1.0
 
 
 def remove_series(children: Children, metric: MetricWrapperBase, labels: Mapping[str, Any]) -> None:
-    """Remove the series of a metric that have these labels.
+    """Remove the series of a metric with these labels.
 
-    It waits until they are removed, since what is counted afterwards must not be. If Redis does not
-    answer, or has not answered before, they stay, and that is logged.
+    Waits until they are removed, because later counts must be kept. If Redis does not answer, or
+    was not answering before, the series stay, and this is logged.
     """
     from redismetrics.worker.cleanup import delete_series
 
@@ -33,7 +33,7 @@ def remove_series(children: Children, metric: MetricWrapperBase, labels: Mapping
         return
     away = children.client.stats()["last_error"]
     if away is not None:
-        log.warning("series of %s stay in Redis: %s", metric._name, away)
+        log.warning("series of %s could not be deleted: %s", metric._name, away)
         return
     tags = names.stored_tags(labels, map(str, labels.values()))
     try:
@@ -42,4 +42,4 @@ def remove_series(children: Children, metric: MetricWrapperBase, labels: Mapping
         for name in children.stored_names(metric):
             internals.run(delete_series(internals.query_context.namespace, name, tags))
     except RedisMetricsError as error:
-        log.warning("series of %s stay in Redis: %s", metric._name, one_line(error))
+        log.warning("series of %s could not be deleted: %s", metric._name, one_line(error))

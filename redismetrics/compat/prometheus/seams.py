@@ -1,7 +1,7 @@
-"""The places of prometheus_client where this package takes part.
+"""The places where prometheus_client is patched.
 
-Everything else is the real package: names, errors, the text of a page, private attributes. What it
-exports is changed in place, so it does not matter who imported it before.
+Everything else is the real package: names, errors, the text of a page, private attributes. Its
+exports are changed in place, so it does not matter who imported them before.
 """
 
 import functools
@@ -26,7 +26,7 @@ _PLAIN = "text/plain; charset=utf-8"
 
 
 def open_seams(children: Children, pages: Pages, callbacks: Callbacks) -> None:
-    """Let metrics record with *children*, and registries show *pages*. Call it once."""
+    """Make metrics record with *children*, and registries show *pages*. Call it once."""
     values.ValueClass = children
     _wrap(metrics.MetricWrapperBase, "__init__", _making(children))
     _record_label_sets(children)
@@ -59,7 +59,7 @@ def _making(children: Children) -> Callable[[Any], Any]:
 
 
 def _record_label_sets(children: Children) -> None:
-    """Record what infos and enums are set to; they have no values of `ValueClass`."""
+    """Record the values of infos and enums, which do not use `ValueClass`."""
     label_sets = LabelSets(children)
 
     def making(original: Any) -> Any:
@@ -103,7 +103,7 @@ def _following(callbacks: Callbacks) -> Callable[[Any], Any]:
 
 
 def _remove_everywhere(children: Children) -> None:
-    """Let `remove`, `remove_by_labels` and `clear` remove series of all processes."""
+    """Make `remove`, `remove_by_labels` and `clear` remove series of all processes."""
 
     def removing(labels_of: Callable[..., dict[str, Any] | None]) -> Callable[[Any], Any]:
         def wrapper(original: Any) -> Any:
@@ -163,9 +163,9 @@ def _collecting_some(pages: Pages) -> Callable[[Any], Any]:
 
 
 def _replace_multiprocess(pages: Pages) -> None:
-    """Let the multi-process mode read Redis in place of its folder.
+    """Make the multi-process mode read Redis instead of its folder.
 
-    Files are read again where something puts another `ValueClass` in place of ours.
+    Files are read again if something replaces our `ValueClass`.
     """
     collector: Any = multiprocess.MultiProcessCollector
     real_init, real_collect = collector.__init__, collector.collect
@@ -201,7 +201,7 @@ def _replace_multiprocess(pages: Pages) -> None:
 
 
 def _answer_without_redis() -> None:
-    """Let the pages of prometheus_client have the status 503 if Redis does not answer."""
+    """Make the pages of prometheus_client respond with status 503 if Redis does not answer."""
     real = exposition._bake_output
 
     @functools.wraps(real)

@@ -1,8 +1,8 @@
-"""Pages without Redis: their status is 503, whatever serves them.
+"""Pages without Redis: the status is 503, whatever serves them.
 
-`make_wsgi_app`, `make_asgi_app` and the HTTP servers of prometheus_client answer it themselves. An
-exporter that calls `generate_latest` in a view of Starlette, FastAPI or Flask raises an error that
-its framework answers so; in Django and others the status is 500.
+`make_wsgi_app`, `make_asgi_app` and the HTTP servers of prometheus_client respond with it
+themselves. An exporter that calls `generate_latest` in a view of Starlette, FastAPI or Flask raises
+an error that its framework turns into this status; in Django and others, the status is 500.
 """
 
 import sys
@@ -19,7 +19,7 @@ _FRAMEWORKS = (
 
 
 def with_status(error: StoreError) -> StoreError:
-    """Return an error like *error* that the frameworks in this process answer with 503."""
+    """Return an error like *error* that the frameworks in this process turn into status 503."""
     found = [getattr(sys.modules.get(module), name, None) for module, name in _FRAMEWORKS]
     bases: tuple[Any, ...] = (type(error), *(base for base in found if base is not None))
     if len(bases) == 1:

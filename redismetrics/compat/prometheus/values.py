@@ -1,7 +1,7 @@
-"""What is behind `child._value`: a local number, and the series in Redis that it is a part of.
+"""The values behind `child._value`: a local number, and its series in Redis.
 
-prometheus_client makes one for each number of a child. Those of a histogram's buckets and of a
-summary's count stay local: Redis derives them from the observations.
+prometheus_client creates one for each number of a child. The bucket counts of a histogram and the
+count of a summary stay local: Redis derives them from the observations.
 """
 
 import os
@@ -25,12 +25,12 @@ _all: "weakref.WeakSet[_Local]" = weakref.WeakSet()
 
 
 class _Local:
-    """A number of this process alone, as prometheus_client's `MutexValue`."""
+    """A number of this process only, like prometheus_client's `MutexValue`."""
 
     _multiprocess = False
 
     def begin(self) -> None:
-        """Begin at nothing: at first, and in a forked child."""
+        """Start from zero: initially, and in a forked child."""
         # Another thread of the parent may have held the old one.
         self._lock = threading.Lock()
         self._value = 0.0
@@ -74,14 +74,14 @@ class SeriesValue(_Local, Instrument):
         _all.add(self)
 
     def create(self) -> None:
-        """Create the series, so that all pages have it before its first event."""
+        """Create the series, so that all pages show it before its first event."""
 
     def take_over(self, value: float) -> None:
-        """Count what was counted before this took the place of another value."""
+        """Record the counts made before this replaced another value."""
         self.inc(value)
 
     def note_exemplar(self, exemplar: Exemplar | None) -> None:
-        """Record the exemplar of what was counted last; only this process has one it can't hold."""
+        """Record the exemplar of the last count; one that can't be stored stays in this process."""
         client, number = self._metrics, None if exemplar is None else as_finite(exemplar.value)
         if exemplar is None or number is None or client is None or self.buffer is None:
             return
@@ -95,7 +95,7 @@ class SeriesValue(_Local, Instrument):
             )
 
     def begin_at(self, value: float) -> None:
-        """Set the local number, and record nothing."""
+        """Set the local number without recording it."""
         with self._lock:
             self._value = value
 
@@ -121,7 +121,7 @@ class CounterValue(SeriesValue):
         self.note_exemplar(exemplar)
 
     def set(self, value: float, timestamp: float | None = None) -> None:
-        """Set the local total. What it grows by is counted; a reset stays local."""
+        """Set the local total. An increase is recorded; a reset stays local."""
         with self._lock:
             growth, self._value = value - self._value, value
         self._record(growth)
@@ -133,9 +133,10 @@ class CounterValue(SeriesValue):
 
 
 class HistogramSum(SeriesValue):
-    """The sum of a histogram: what is added to it are the observations.
+    """The sum of a histogram: the amounts added to it are the observations.
 
-    Its series begins with the first of them. `Pages` adds it to the pages of this process before.
+    Its series starts with the first observation. Until then, `Pages` adds it to the pages of this
+    process.
     """
 
     kind: MetricType = "histogram"
@@ -152,7 +153,7 @@ class HistogramSum(SeriesValue):
 
 
 class BucketValue(LocalValue):
-    """How many observations are in a bucket; its exemplar is recorded with the *observed* sum."""
+    """The number of observations in a bucket; its exemplar is recorded with the *observed* sum."""
 
     def __init__(self, observed: HistogramSum) -> None:
         super().__init__()
@@ -170,7 +171,7 @@ class SummarySum(HistogramSum):
 
 
 class SharedGaugeValue(SeriesValue):
-    """A gauge of the mode `mostrecent`: one value for all processes, the newest by time."""
+    """A gauge with the mode `mostrecent`: one value for all processes, the newest by time."""
 
     kind: MetricType = "gauge"
 
@@ -206,7 +207,7 @@ class SharedGaugeValue(SeriesValue):
 
 
 class GaugeValue(SharedGaugeValue):
-    """A gauge of another mode: a value for each process."""
+    """A gauge with another mode: one value per process."""
 
     def create(self) -> None:
         self._append((self._clock(), self._value))
@@ -216,7 +217,7 @@ class GaugeValue(SharedGaugeValue):
 
 
 def as_finite(value: Any) -> float | None:
-    """Return *value* as a number that can be stored: infinity as LARGEST, None for NaN."""
+    """Return *value* as a storable number: infinity as LARGEST, None for NaN."""
     number = float(value)
     if isnan(number):
         return None
@@ -224,7 +225,7 @@ def as_finite(value: Any) -> float | None:
 
 
 def from_finite(value: float) -> float:
-    """Undo `as_finite`. A sum of numbers that had to be cut shows as infinity too."""
+    """Undo `as_finite`. A sum of capped numbers becomes infinity too."""
     if abs(value) < LARGEST:
         return value
     return inf if value > 0 else -inf

@@ -1,4 +1,4 @@
-"""OpenTelemetry: an exporter for the SDK, and a receiver of OTLP. Needs the extra `otel`.
+"""OpenTelemetry: an exporter for the SDK, and an OTLP receiver. Needs the extra `otel`.
 
 Data points of the SDK (`exporter`) and of OTLP requests (`otlp_request`, `receiver`) become
 `DataPoint` values (`points`, `naming`, `buckets`); `OtlpRecorder` records each of them once

@@ -19,7 +19,7 @@ _MIN_EXPONENT = -1074
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """*count* values between *low* and *high*, both included."""
+    """*count* values between *low* and *high*, both inclusive."""
 
     low: float
     high: float
@@ -28,10 +28,11 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class ExplicitBuckets:
-    """Counts between fixed *bounds*: bucket i is (bounds[i-1], bounds[i]], the last one is open.
+    """Counts between fixed *bounds*: bucket i is (bounds[i-1], bounds[i]]; the last one is open.
 
     Raises:
-        InvalidValue: If there is not one more count than bounds, or the bounds are not ascending.
+        InvalidValue: If the number of counts is not one more than the number of bounds, or the
+            bounds are not ascending.
     """
 
     bounds: tuple[float, ...]

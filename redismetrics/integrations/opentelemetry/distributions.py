@@ -21,9 +21,9 @@ def distribution(
 ) -> Distribution:
     """Return the distribution of *count* values with this sum, minimum and maximum, where known.
 
-    Each bucket becomes one point. All points lie at the same fraction of the way from the lower to
-    the upper edge of their bucket: the fraction at which they add up to *total*. Without buckets
-    the mean represents all values. Without *low* or *high* the outermost points are the minimum and
+    Each bucket becomes one point. All points lie at the same fraction between the lower and upper
+    edge of their bucket, chosen such that they add up to *total*. Without buckets, the mean
+    represents all values. Without *low* or *high*, the outermost points are the minimum and
     maximum.
 
     Raises:
@@ -56,7 +56,7 @@ def distribution(
 def _place_points(
     bins: list[Bin], count: int, total: float | None, low: float | None, high: float | None
 ) -> Distribution:
-    """Return a distribution with one point for each bin; all bins are finite."""
+    """Return a distribution with one point per bin; all bins are finite."""
     weights = tuple(each.count for each in bins)
     floor = math.fsum(each.low * each.count for each in bins)
     reach = math.fsum((each.high - each.low) * each.count for each in bins)
@@ -97,7 +97,7 @@ def _snap(value: float, low: float | None, high: float | None) -> float:
 
 
 def _clip(bins: Iterable[Bin], low: float | None, high: float | None) -> list[Bin]:
-    """Return the bins limited to *low* to *high*; a bin entirely outside stays as it is."""
+    """Return the bins clipped to [*low*, *high*]; a bin entirely outside is unchanged."""
     clipped = []
     for each in bins:
         first = each.low if low is None else max(each.low, low)
@@ -112,9 +112,9 @@ def _clip(bins: Iterable[Bin], low: float | None, high: float | None) -> list[Bi
 def _close_open_bins(bins: list[Bin], count: int, total: float | None) -> list[Bin]:
     """Return the bins with finite edges.
 
-    Values below the lowest bound are assumed to be from 0 on, as Prometheus does. Values above the
-    highest bound are placed where the sum requires it, if all others are in the middle of their
-    bins.
+    Values below the lowest bound are assumed to start at 0, as in Prometheus. Values above the
+    highest bound are placed where the sum requires it, assuming that all others are in the middle
+    of their bins.
     """
     bins = list(bins)
     if math.isinf(bins[0].low) and math.isinf(bins[-1].high) and len(bins) == 1:

@@ -1,4 +1,4 @@
-"""Points that were recorded and then dropped: report them to the sender."""
+"""Report points that were recorded and then dropped to the sender."""
 
 import math
 import threading
@@ -14,8 +14,8 @@ from .points import Rejections
 # Unconfirmed requests that are remembered until they are repeated.
 _MAX_UNCONFIRMED = 1_000
 _EXPLANATIONS = {
-    "too_old": "older than max_age by the clock of Redis",
-    "in_future": "further ahead than max_future by the clock of Redis",
+    "too_old": "older than max_age, by the clock of Redis",
+    "in_future": "further ahead than max_future, by the clock of Redis",
     "type_mismatch": "of another type than the metric in Redis",
     "buffer_full": "Redis was unreachable, and they exceeded buffer_bytes",
     "expired": "Redis was unreachable for longer than buffer_age",
@@ -32,7 +32,7 @@ def reject_dropped(
     *,
     skip_mismatches: bool = False,
 ) -> None:
-    """Add the points among *recorded*, by name, to *rejections* that *watch* saw dropped."""
+    """Add those *recorded* points, by name, that *watch* saw dropped to *rejections*."""
     for (name, reason), dropped in watch.dropped.items():
         if reason == "type_mismatch" and skip_mismatches:
             continue
@@ -46,10 +46,10 @@ def reject_dropped(
 
 
 class UnconfirmedRequests:
-    """Requests that were answered before their points were settled.
+    """Requests that were answered before their points were stored or dropped.
 
-    The sender repeats such a request. Its points are recognised and not recorded again, so what was
-    dropped of the first request is reported in answer to the second. Thread-safe.
+    The sender repeats such a request. Its points are recognised and not recorded again, so points
+    dropped from the first request are reported in the response to the second. Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class UnconfirmedRequests:
             oldest[0].close()
 
     def reject_dropped(self, names: Set[str], rejections: Rejections) -> None:
-        """Report the requests with metrics of these *names*; all of them are settled."""
+        """Report the requests with metrics of these *names*, which are all settled."""
         if not self._requests:
             return
         with self._lock:

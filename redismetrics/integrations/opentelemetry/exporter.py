@@ -1,4 +1,4 @@
-"""The exporter for OpenTelemetry's SDK: it records what the SDK's instruments measured."""
+"""The exporter for the OpenTelemetry SDK: records the measurements of the SDK's instruments."""
 
 import logging
 import math
@@ -51,7 +51,7 @@ _TEMPORALITIES: dict[Any, Temporality] = {
 
 
 class RedisMetricsExporter(sdk.MetricExporter):
-    """Records what a metric reader of the SDK collects.
+    """Records the collections of an SDK metric reader.
 
     Counters become counters, up-down counters become changes of a gauge that all processes share,
     gauges become gauges, and histograms of both kinds become histograms with exact count and sum.
@@ -61,7 +61,7 @@ class RedisMetricsExporter(sdk.MetricExporter):
     Args:
         metrics: A `Metrics` or `AsyncMetrics`; by default the default client. It is not closed.
         resource_attributes: Attributes of the resource that become tags of all series.
-        preferred_temporality: By default the SDK is asked for deltas from all instruments.
+        preferred_temporality: By default, deltas from all instruments.
         preferred_aggregation: As for other exporters of the SDK.
     """
 
@@ -109,7 +109,7 @@ class RedisMetricsExporter(sdk.MetricExporter):
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Wait until everything is stored or dropped.
 
-        Return False if Redis does not confirm it in time, or if anything was dropped.
+        Return False if Redis does not confirm everything in time, or if anything was dropped.
         """
         try:
             result = self._metrics.flush(timeout_millis / 1000)

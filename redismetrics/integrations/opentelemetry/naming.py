@@ -19,7 +19,8 @@ _HASH_BYTES = 4
 def clean_name(name: str) -> str:
     """Return *name* as a valid metric name or tag key.
 
-    Invalid characters become ``_``. A name that is too long is cut and ends in a hash of the whole.
+    Invalid characters become ``_``. A name that is too long is truncated and ends in a hash of the
+    whole name.
     """
     clean = _INVALID_CHARACTER.sub("_", name)
     if not clean[:1].isalpha() and clean[:1] != "_":
@@ -32,13 +33,13 @@ def clean_name(name: str) -> str:
 
 
 def clean_unit(unit: str) -> str:
-    """Return a valid unit: ``1`` is no unit, ``%`` is percent, ``{request}`` is ``request``."""
+    """Return a valid unit: ``1`` means no unit, ``%`` is percent, ``{request}`` is ``request``."""
     text = _SPECIAL_UNITS.get(unit, _ANNOTATION.sub(r"\1", unit).strip("/"))
     return clean_name(text) if text else ""
 
 
 def tag_value(value: Any) -> str:
-    """Return the value of an attribute as text, cut to MAX_TAG_BYTES bytes of UTF-8.
+    """Return the value of an attribute as text, truncated to MAX_TAG_BYTES bytes of UTF-8.
 
     Lists and mappings become JSON, bytes become base64 as in OTLP's JSON.
     """
@@ -55,7 +56,7 @@ def tag_value(value: Any) -> str:
 
 
 def attributes_to_tags(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """Return *attributes* as tags, of any number.
+    """Return *attributes* as tags, however many.
 
     If several keys become the same tag, their values are joined with ``;`` in the order of the
     keys.

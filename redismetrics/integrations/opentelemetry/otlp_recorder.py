@@ -18,7 +18,7 @@ from .stream_totals import StreamTotals
 
 
 class OtlpRecorder:
-    """Records each data point once: totals of cumulative streams as changes, repeats not at all.
+    """Records each data point once: cumulative totals as changes, and repeats not at all.
 
     Thread-safe: two requests with the same points record them once.
     """
@@ -31,7 +31,7 @@ class OtlpRecorder:
         self._declared: set[str] = set()
 
     def contradicts_catalog(self, point: DataPoint) -> bool:
-        """Return whether *point* has another type than earlier points recorded here, as stored."""
+        """Return whether *point* has another type than earlier points recorded here."""
         confirmed = self._internals.confirmed_definition(point.name)
         return (
             confirmed is not None and confirmed.type != point.type and point.name in self._declared
@@ -45,9 +45,9 @@ class OtlpRecorder:
                 self._internals.forget(name)
 
     def record(self, points: Iterable[DataPoint], rejections: Rejections) -> Tally[str]:
-        """Record the points that were not recorded before; add invalid ones to *rejections*.
+        """Record the points that have not been recorded before; add invalid ones to *rejections*.
 
-        Return how many points of each metric were recorded.
+        Return the number of recorded points per metric.
         """
         recorded: Tally[str] = Tally()
         bounds = TimestampBounds.now(self._metrics)

@@ -31,7 +31,7 @@ _STREAM_BYTES = 16
 
 
 class InvalidRequest(ValueError):
-    """The body of a request cannot be read; sending it again cannot help."""
+    """The body of a request cannot be read; retrying cannot help."""
 
 
 def parse_request(body: bytes, *, as_json: bool) -> ExportMetricsServiceRequest:

@@ -15,7 +15,7 @@ _MAX_REASONS = 5
 
 @dataclass(frozen=True, slots=True)
 class HistogramValue:
-    """The value of a histogram point: its count and, where known, sum, extremes and buckets."""
+    """The value of a histogram point: its count and, if known, its sum, extremes and buckets."""
 
     count: int
     total: float | None
@@ -24,9 +24,9 @@ class HistogramValue:
     buckets: Buckets | None
 
     def subtract(self, earlier: "HistogramValue") -> "HistogramValue | None":
-        """Return what was counted after *earlier*, or None if a count decreased: a restart.
+        """Return what was counted after *earlier*, or None if a count decreased (a restart).
 
-        Without buckets if the bounds changed in between.
+        The result has no buckets if the bounds changed in between.
         """
         count = self.count - earlier.count
         if count < 0:
@@ -72,7 +72,7 @@ class DataPoint:
 
 @dataclass(slots=True)
 class Rejections:
-    """The points of one export that are not recorded: their number, and the first few reasons."""
+    """The rejected points of one export: their number, and the first few reasons."""
 
     count: int = 0
     reasons: list[str] = field(default_factory=list)

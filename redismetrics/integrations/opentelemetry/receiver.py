@@ -1,4 +1,4 @@
-"""The OTLP receiver: it records the points of OTLP/HTTP requests. Needs the extra `otel`."""
+"""The OTLP receiver: records the points of OTLP/HTTP requests. Needs the extra `otel`."""
 
 import json
 import threading
@@ -33,12 +33,12 @@ _LARGE_BYTES = 1 << 20
 
 
 class NotStored(Exception):
-    """Redis does not answer. The same request may be sent again, and counts once."""
+    """Redis does not answer. The same request may be sent again, and will count only once."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiverResult:
-    """The result of a request, which names the points that were rejected."""
+    """The result of a request, which lists the rejected points."""
 
     rejections: Rejections
 
@@ -70,8 +70,8 @@ class Receiver:
     Args:
         metrics: The client.
         resource_attributes: Attributes of the resource that become tags.
-        max_streams: OpenTelemetry streams whose state is remembered.
-        limit: How many metrics and series requests may bring; None is no limit.
+        max_streams: Maximum number of OpenTelemetry streams whose state is remembered.
+        limit: Limit on the metrics and series of requests; None means no limit.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Receiver:
 
         Raises:
             InvalidRequest: If the body cannot be read. Nothing was recorded.
-            LimitExceeded: If the request brings more metrics or series than this process accepts.
+            LimitExceeded: If the request has more metrics or series than this process accepts.
                 Nothing was recorded.
             NotStored: If Redis does not answer within *timeout* seconds, before or after the points
                 were recorded, or the client is closed. If the request is sent again, points that
@@ -142,9 +142,9 @@ class Receiver:
         timeout: float,
         end_turn: Callable[[], None],
     ) -> None:
-        """Record *points* and wait until they are settled; reject those that were dropped.
+        """Record *points*, wait until they are stored or dropped, and reject dropped ones.
 
-        Call *end_turn* when they are recorded.
+        Call *end_turn* once they are recorded.
         """
         with ExitStack() as stack:
             watch = stack.enter_context(

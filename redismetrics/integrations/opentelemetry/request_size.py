@@ -1,4 +1,4 @@
-"""Count what a body describes before it is parsed, because a few bytes can describe a lot. Pure."""
+"""Count the elements of a body before it is parsed, because a few bytes can describe many. Pure."""
 
 # Messages of one request, also attributes and their values. 4 MiB of usual points are 280,000.
 MAX_MESSAGES = 300_000
@@ -42,11 +42,11 @@ _SCHEMA: dict[str, dict[int, str]] = {
 
 
 class RequestTooLarge(ValueError):
-    """A body describes more than one request may hold."""
+    """A body describes more elements than a request may have."""
 
 
 def check_json_size(body: bytes) -> None:
-    """Check the number of elements of a JSON *body*; text is counted as if it were JSON.
+    """Check the number of elements of a JSON *body*; strings are counted as if they were JSON.
 
     Raises:
         RequestTooLarge: If there are more than `MAX_MESSAGES` objects and lists, or more than
@@ -59,7 +59,7 @@ def check_json_size(body: bytes) -> None:
 def check_protobuf_size(body: bytes) -> None:
     """Check the number of messages in an ExportMetricsServiceRequest.
 
-    A malformed body is not rejected here, but counted as far as it can be read.
+    A malformed body is not rejected here, but counted as far as it is readable.
 
     Raises:
         RequestTooLarge: If there are more than `MAX_MESSAGES`.
@@ -98,7 +98,7 @@ def check_protobuf_size(body: bytes) -> None:
 
 
 def _varint(body: bytes, position: int) -> tuple[int, int]:
-    """Return the number at *position*, and the position after it; a huge one if it is cut off."""
+    """Return the number at *position*, and the position after it (huge if it is truncated)."""
     try:
         byte = body[position]
         if byte < 0x80:

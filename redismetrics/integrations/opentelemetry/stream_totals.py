@@ -1,4 +1,4 @@
-"""The state of OpenTelemetry streams: points that were recorded, and last cumulative totals."""
+"""The state of OpenTelemetry streams: recorded points, and the last cumulative totals."""
 
 import hashlib
 import logging
@@ -38,12 +38,12 @@ class _Last:
     """The last point of a stream.
 
     Attributes:
-        is_complete: All of *total* is recorded; otherwise an unknown part is not, because it may
-            be another receiver's.
-        is_continued: A stream with a slightly other start time goes on from *total*.
-        delay_ns: If not None: it is not known yet whether the stream began before the receiver,
-            because its clock may be behind, or the point late. What is known is the difference
-            of the two clocks minus the time on the way.
+        is_complete: Whether all of *total* is recorded; otherwise an unknown part is not, because
+            it may belong to another receiver.
+        is_continued: Whether a stream with a slightly different start time continues from *total*.
+        delay_ns: If not None, it is not yet known whether the stream began before the receiver,
+            because its clock may be behind or the point late. The value is the difference of the
+            two clocks minus the transit time.
     """
 
     time_ns: int
@@ -63,11 +63,11 @@ class _Writers:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What a point adds to its stream, and the state of the stream afterwards.
+    """The amount that a point adds to its stream, and the state of the stream afterwards.
 
     Attributes:
-        continues: The stream with another start time that the point goes on from.
-        shows_writers: The point shows that several processes write the stream.
+        continues: The stream with another start time that the point continues.
+        shows_writers: Whether the point shows that several processes write the stream.
     """
 
     added: Total | None
@@ -80,7 +80,7 @@ class _Step:
 class StreamTotals:
     """The last point of each cumulative stream, and the identities of the latest other points.
 
-    Both are bounded by *max_streams*; the longest idle streams are forgotten first. Follows the
+    Both are bounded by *max_streams*; the streams idle for longest are forgotten first. Follows the
     OpenTelemetry data model, sections "Resets and gaps" and "Cumulative streams: handling unknown
     start time":
 
@@ -88,18 +88,18 @@ class StreamTotals:
       0. If it began after this object did, its first point counts in full. If it began earlier,
       its total may already be recorded by another process, and the first point only sets the
       starting value.
-    - A first point whose start time is its time, or is unknown, contributes nothing.
+    - A first point whose start time equals its time, or is unknown, contributes nothing.
 
     The sender's clock may differ from ours. So the age of a stream by its own clock is compared
-    with our uptime, and start times with our own time only to recognise points that come late.
+    with our uptime, and start times are compared with our own time only to recognise late points.
 
     A stream is identified by its identity and its start time, so a restart begins a new stream, and
     two processes with the same identity are two streams. A start time that moves a little while the
-    total goes on is the same stream, until the old start time returns. Not thread-safe.
+    total continues is the same stream, until the old start time returns. Not thread-safe.
 
     Args:
         max_streams: The bound.
-        since_ns: When this object began, by *clock_ns*; 0: all streams began later.
+        since_ns: When this object was created, by *clock_ns*; 0 means that all streams began later.
         clock_ns: Unix time.
         monotonic_ns: A clock that is never set.
     """
@@ -126,7 +126,7 @@ class StreamTotals:
         return len(self._last)
 
     def was_recorded(self, point: DataPoint) -> bool:
-        """Return whether this very point was recorded; False if it has no time."""
+        """Return whether exactly this point was recorded; False if it has no time."""
         return point.time_ns != 0 and _point_id(point) in self._recorded
 
     def add_recorded(self, point: DataPoint) -> None:
@@ -137,12 +137,12 @@ class StreamTotals:
                 self._recorded.popitem(last=False)
 
     def change(self, point: DataPoint) -> Total | None:
-        """Return what a cumulative *point* adds to its stream; None if nothing, or if unknown."""
+        """Return the amount that a cumulative *point* adds to its stream; None if unknown."""
         step = self._step(point)
         return None if step is None else step.added
 
     def set_last(self, point: DataPoint) -> None:
-        """Remember a cumulative *point* as the last one of its stream, unless a newer one came."""
+        """Remember a cumulative *point* as the last of its stream, unless a newer one arrived."""
         key = (point.stream, point.start_ns)
         step = self._step(point)
         if step is None:
@@ -165,7 +165,7 @@ class StreamTotals:
         self._forget_idle()
 
     def _step(self, point: DataPoint) -> _Step | None:
-        """Return what *point* changes; None if a newer point of its stream came before."""
+        """Return the step of *point*; None if a newer point of its stream arrived before."""
         key = (point.stream, point.start_ns)
         time_ns = point.time_ns or self._clock_ns()
         last = self._last.get(key)
@@ -244,7 +244,7 @@ class StreamTotals:
         return self._monotonic_ns() - self._since_monotonic_ns
 
     def _forget_idle(self) -> None:
-        """Forget the longest idle streams beyond the bound; warn once for all of one call."""
+        """Forget the streams idle for longest beyond the bound; warn once per call."""
         while self._cost > self._max_streams and len(self._last) > 1:
             (stream, start_ns), last = self._last.popitem(last=False)
             self._cost -= _cost(last.total)
@@ -263,7 +263,7 @@ class StreamTotals:
 
 
 def _difference(point: DataPoint, earlier: Total) -> Total | None:
-    """Return what was added after *earlier*; None if the total decreased, which is a restart."""
+    """Return the amount added after *earlier*; None if the total decreased (a restart)."""
     total = point.value
     if isinstance(total, HistogramValue) and isinstance(earlier, HistogramValue):
         return total.subtract(earlier)
@@ -286,9 +286,9 @@ def _is_below(point: DataPoint, later: Total) -> bool:
 
 
 def _is_rounded(start_ns: int, other_ns: int) -> bool:
-    """Return whether two start times differ as roundings of one start time do.
+    """Return whether two start times may be roundings of the same start time.
 
-    Those of two processes have nanoseconds, and do not differ by whole milliseconds.
+    Start times of different processes have nanoseconds, and do not differ by whole milliseconds.
     """
     distance = abs(start_ns - other_ns)
     error = (distance + _FLOAT_ERROR_NS) % _MS

@@ -20,7 +20,7 @@ from redismetrics.store.marks import MAX_MARKS, list_marks
 
 NAME = "redismetrics_mark"
 _TEXT = "text"
-HELP = "What happened when, such as a deploy."
+HELP = "Events such as deploys."
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_]", re.ASCII)
 
 _Conditions = list[tuple[str, Callable[[str], bool]]]

@@ -93,9 +93,7 @@ def test_marks_are_listed_if_there_are_any(prometheus: Any, recorded: Metrics) -
     assert found == ["__name__", "job", "le", "queue", "ser_vice", "service", "text"]
     assert data(prometheus.get("/label/text/values")) == ["deploy"]
     assert data(prometheus.get("/metadata?metric=redismetrics_mark")) == {
-        "redismetrics_mark": [
-            {"type": "gauge", "help": "What happened when, such as a deploy.", "unit": ""}
-        ]
+        "redismetrics_mark": [{"type": "gauge", "help": "Events such as deploys.", "unit": ""}]
     }
 
     def series(match: str, **window: int) -> Any:

@@ -125,7 +125,7 @@ def test_lookback_delta_decides_how_old_a_sample_may_be(prometheus: Any, recorde
         ("/query", {"query": "sum("}, 'invalid parameter "query": 1:4: parse error: unclosed'),
         ("/query", {"query": "1", "time": "soon"}, "time must be Unix seconds or RFC 3339"),
         ("/query", {"query": "1", "timeout": "-"}, "timeout must be a number of seconds"),
-        ("/query", {"query": "1", "limit": "-1"}, "limit must be a whole number from 0 on"),
+        ("/query", {"query": "1", "limit": "-1"}, "limit must be a whole number of at least 0"),
         ("/query", {"query": "1", "lookback_delta": "0"}, "must be above 0"),
         ("/query", {"query": 'a{b=~"("}'}, "regex"),
         ("/query_range", {"query": "1", "end": 1, "step": 1}, "start must be given"),

@@ -100,7 +100,7 @@ def test_refused_samples_are_counted_and_the_others_stored(
     )
     message = error(response, 400, "bad_data")
     assert message.startswith(
-        "7 of 8 samples were refused: 2 not finite, 3 of invalid series, "
+        "7 of 8 samples were rejected: 2 not finite, 3 of invalid series, "
         "1 too far in the future (max_future), 1 too old (max_age); "
     )
     assert "'bad name'" in message

@@ -227,7 +227,7 @@ def test_a_rate_is_the_mean_of_the_last_seconds(
     start: Start, metrics: Metrics, url: str, namespace: str
 ) -> None:
     top = start(url, namespace, "--every", "0.2")
-    top.shows("nothing is recorded yet")
+    top.shows("nothing has been recorded yet")
     until = time.monotonic() + PATIENCE
     times: list[float] = []
     # What is shown, and the rate of the last two seconds.
