@@ -57,11 +57,13 @@ class Settings:
     docs/settings.md.
     """
 
-    url: str | None = _setting(None, "", "the server, see [server URL](#server-url)")
-    namespace: str = _setting("default", "", "the namespace that this client writes and reads")
+    url: str | None = _setting(None, "", "the server; see [server URL](#server-url)")
+    namespace: str = _setting("default", "", "the namespace that this client reads and writes")
     tags: Mapping[str, str] = _setting({}, "", "tags added to every sample")
     on_invalid: OnInvalid = _setting(
-        "raise", "", "for invalid values, tags and times: `raise`, or `drop` and count them"
+        "raise",
+        "",
+        "what to do with invalid values, tags and times: `raise`, or `drop` and count them",
     )
     promoted_tags: tuple[str, ...] = _setting(
         DEFAULT_PROMOTED, "", "metadata keys that also become tags"
@@ -69,15 +71,16 @@ class Settings:
     worker: bool | None = _setting(
         None,
         "",
-        "run a worker in a thread of this process; by default only with the embedded server",
+        "run a worker in a thread of this process; the default is to do so only with the "
+        "embedded server",
     )
     flush_interval: float = _setting(1.0, "s", "how often recorded samples are sent", 0.01)
     socket_timeout: float = _setting(2.0, "s", "how long to wait for a connection or a reply", 0.01)
     samples_per_flush: int = _setting(
         100,
         "samples",
-        "samples kept per series and flush; more are compressed to a summary and a t-digest of "
-        "this size",
+        "samples kept per series and flush; if there are more, they are compressed to a "
+        "summary and a t-digest of this size",
         20,
         10_000,
     )
@@ -94,25 +97,25 @@ class Settings:
     max_series: int = _setting(
         10_000,
         "series",
-        "series per metric; further ones are merged into the overflow series",
+        "series per metric; additional ones are merged into the overflow series",
         1,
     )
     max_tag_values: int = _setting(
         1_000,
         "values",
-        "values per tag of a metric; series with further values are merged into the overflow "
-        "series",
+        "values per tag of a metric; series with additional values are merged into the "
+        "overflow series",
         1,
     )
     log_bytes: int = _setting(
         64 << 20,
         "bytes",
-        "size of the log of one metric; beyond it the oldest blocks are cut",
+        "maximum size of a metric's log; beyond it, the oldest blocks are cut",
         1 << 16,
     )
-    log_age: float = _setting(86_400.0, "s", "how long the log of a metric is kept", 60)
+    log_age: float = _setting(86_400.0, "s", "maximum age of blocks in a metric's log", 60)
     raw_retention: float = _setting(
-        86_400.0, "s", "how long exact samples are kept, with times and metadata", 3600
+        86_400.0, "s", "how long exact samples are kept, with their times and metadata", 3600
     )
     minute_retention: float = _setting(3 * 86_400.0, "s", "how long minutes are kept", 2 * 3600)
     hour_retention: float = _setting(90 * 86_400.0, "s", "how long hours are kept", 3600)
@@ -122,8 +125,8 @@ class Settings:
     exact_bytes: int = _setting(
         256 << 20,
         "bytes",
-        "exact samples that a worker keeps of one metric with the option `exact_samples`; beyond "
-        "it, minutes with more than 100 samples of a series are compressed again",
+        "limit on the exact samples kept for one metric with the option `exact_samples`; "
+        "beyond it, minutes with more than 100 samples of a series are compressed as usual",
         1 << 16,
     )
     cache_bytes: int = _setting(
@@ -132,22 +135,22 @@ class Settings:
     series_idle: float = _setting(
         86_400.0,
         "s",
-        "a series not recorded for this long is left out of the Prometheus page",
+        "a series that has not been recorded for this long is removed from the Prometheus page",
         1,
     )
 
     archive: str | None = _setting(
         None,
         "",
-        "an [archive](archive.md#questions-go-on-in-the-archive) from which queries read what "
-        "Redis no longer holds",
+        "an [archive](archive.md#questions-go-on-in-the-archive) that queries read for the "
+        "part of a window that is older than the data in Redis",
     )
     archive_schema: str | None = _setting(
-        None, "", "PostgreSQL: the schema of the archive's tables; by default the connection's"
+        None,
+        "",
+        "PostgreSQL: the schema of the archive's tables; the default is that of the connection",
     )
-    archive_prefix: str = _setting(
-        "rm_", "", "PostgreSQL: the prefix of the names of the archive's tables"
-    )
+    archive_prefix: str = _setting("rm_", "", "PostgreSQL: the prefix of the archive's table names")
 
     def __repr__(self) -> str:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
