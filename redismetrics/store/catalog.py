@@ -1,5 +1,6 @@
 """Read the catalogue: definitions and series of metrics."""
 
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from redismetrics.model.options import Options
 from redismetrics.model.validation import MetricType, check_name
 
 from . import keys, scripts
-from .driver import Command, Operation
+from .driver import Command, Operation, gather
 from .namespace import shards
 from .pausing_gc import pausing_gc
 from .replies import (
@@ -23,6 +24,10 @@ from .replies import (
     reading,
 )
 from .unreadable import Skipped, skip
+
+# Series that are read in one round trip when many metrics are described; those of a single metric
+# may be more.
+_SERIES_PER_TRIP = 10_000
 
 
 def definitions(
@@ -114,6 +119,40 @@ def describe(namespace: str, shard: int, name: str) -> Operation[MetricDescripti
         return MetricDescription(None, read_series(flat))
     stamp = definition[-STAMP_BYTES:]
     return MetricDescription(read_definition(name, definition), read_series(flat), stamp)
+
+
+# A description, or why it cannot be read.
+Described = MetricDescription | FormatMismatch
+
+
+def describe_many(
+    namespace: str, metrics: Sequence[tuple[int, str]]
+) -> Operation[dict[tuple[int, str], Described]]:
+    """Return the descriptions of *metrics*, given by shard and name, in few round trips."""
+    counts = [1] * len(metrics)
+    if len(metrics) > 1:
+        counts = yield [
+            ("HLEN", keys.metric(namespace, shard, name).series) for shard, name in metrics
+        ]
+    found: dict[tuple[int, str], Described] = {}
+    start = 0
+    while start < len(metrics):
+        end, series = start + 1, counts[start]
+        while end < len(metrics) and series + counts[end] <= _SERIES_PER_TRIP:
+            series += counts[end]
+            end += 1
+        part = metrics[start:end]
+        described = yield from gather([_describe_or_error(namespace, *each) for each in part])
+        found.update(zip(part, described, strict=True))
+        start = end
+    return found
+
+
+def _describe_or_error(namespace: str, shard: int, name: str) -> Operation[Described]:
+    try:
+        return (yield from describe(namespace, shard, name))
+    except FormatMismatch as error:
+        return error
 
 
 def catalogue(

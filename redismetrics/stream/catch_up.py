@@ -14,7 +14,8 @@ from redismetrics.store.driver import Command, Operation
 from redismetrics.store.record_state import RecordState
 from redismetrics.store.replies import STAMP_BYTES, read_now_ms, reading
 
-# About how many blocks one slice has.
+# About how many blocks one slice has, or one for each metric if that is more: a slice takes several
+# commands for each metric, however few blocks it has.
 SLICE_BLOCKS = 512
 
 
@@ -71,12 +72,13 @@ def read_slice(
     if not names:
         return LogSlice(until, [], {}, {})
     metric_keys = [keys.metric(namespace, shard, name) for name in names]
+    most = max(SLICE_BLOCKS, len(names))
     while True:
         counts = yield [("ZCOUNT", each.log, since, until) for each in metric_keys]
         total = sum(counts)
-        if total <= SLICE_BLOCKS or until <= since:
+        if total <= most or until <= since:
             break
-        until = since + (until - since) * SLICE_BLOCKS // (total + 1)
+        until = since + (until - since) * most // (total + 1)
     not_empty = [at for at, count in enumerate(counts) if count]
     of_shard = keys.shard(namespace, shard)
     read_marks: list[Command] = [

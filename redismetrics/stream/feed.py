@@ -12,29 +12,29 @@ The methods are generators that yield steps (see `steps`), so that the drivers f
 asyncio share all of this logic.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
+from math import inf
 
-from redismetrics.columnar import block_codec
 from redismetrics.columnar.block_codec import Block
 from redismetrics.errors import FormatMismatch, InvalidQuery, StoreError, StoreUnavailable, shown
 from redismetrics.model import retention
 from redismetrics.model.sample import Gap
 from redismetrics.model.time import monotonic, to_datetime
 from redismetrics.model.validation import MetricType, Tags
-from redismetrics.store import catalog, keys
-from redismetrics.store.catalog import MetricDescription
+from redismetrics.store import keys
+from redismetrics.store.catalog import Described
 from redismetrics.store.namespace import Namespace
 from redismetrics.store.replies import stamp_at_end
 
-from . import catch_up
+from . import batches, catch_up
+from .batches import DecodedBlock, ReceivedBlock
 from .block_samples import build_samples, count_selected
 from .catch_up import ShardState
 from .channels import Channels
 from .delivery import DeliveryQueue
 from .inbox import FellBehind
 from .interval_summaries import IntervalSummaries, check_by
-from .messages import LARGE
 from .positions import Position, PositionMark, Received, Resumed, WriterHistory
 from .selection import Selection
 from .steps import (
@@ -49,6 +49,7 @@ from .steps import (
     Renew,
     Run,
     Steps,
+    WantedMetric,
 )
 
 # Seconds that one read waits, so that close() is noticed.
@@ -64,9 +65,9 @@ _PATIENCE = 10.0
 # after which it is given up.
 PING_AFTER = 5.0
 
-# Slices of the logs (of about 512 blocks each) that are read for a reader that resumes. Beyond them
-# it gets a gap, because the stream must not read a day of logs for each client that reconnects.
-_MAX_RESUME_SLICES = 64
+# About how many blocks of the logs are read for a reader that resumes. Beyond them it gets a gap,
+# because the stream must not read a day of logs for each client that reconnects.
+_MAX_RESUME_BLOCKS = 1 << 15
 
 _Tags = dict[str, str]
 
@@ -157,7 +158,7 @@ class Feed:
                         self._last_error = ""
                     elif self._resume_from is not None:
                         self._resume_from = None
-                        yield from self._catch_up(queue, _MAX_RESUME_SLICES)
+                        yield from self._catch_up(queue, _MAX_RESUME_BLOCKS)
                         self._mark(queue)
                     yield from self._receive(queue)
                     self._deliver_summaries(queue)
@@ -167,10 +168,13 @@ class Feed:
             yield Leave()
 
     def _reconnect(self, queue: DeliveryQueue, error: StoreError) -> Steps[None]:
-        """Leave the connection. Errors that retrying cannot fix are delivered, once."""
+        """Prepare to subscribe again. Errors that retrying cannot fix are delivered, once."""
         self._connected = False
+        if isinstance(error, FellBehind):
+            # The connection is good, and what its feeds know of the metrics still holds.
+            return
         yield Leave()
-        if queue.closed or isinstance(error, FellBehind):
+        if queue.closed:
             return
         # After a failover, the server's clock may be behind.
         self._joined = {}
@@ -234,21 +238,20 @@ class Feed:
         self._connected = True
 
     def _receive(self, queue: DeliveryQueue) -> Steps[None]:
-        """Process one message, if one arrives."""
+        """Process a batch of messages, if any arrive."""
         timeout = _POLL
         if self._summaries is not None:
             timeout = min(timeout, max((self._summaries.due_ms - self._now_ms) / 1000, 0))
-        message = yield Next(timeout)
-        if message is not None and (name := self._channels.metric_of(message.channel)) is not None:
-            is_large = len(message.data) > LARGE
-            yield from self._process_block(queue, name, message.decode, is_large, is_live=True)
+        messages = yield Next(timeout)
+        if blocks := batches.of_messages(messages, self._channels):
+            yield from self._process(queue, blocks)
 
     # -- after a reconnect ------------------------------------------------------------------------
 
-    def _catch_up(self, queue: DeliveryQueue, max_slices: int | None = None) -> Steps[None]:
+    def _catch_up(self, queue: DeliveryQueue, max_blocks: float = inf) -> Steps[None]:
         """Deliver what was recorded since the last block received, and gaps for what is gone.
 
-        After *max_slices* slices of a shard, the rest is a gap as well.
+        After about *max_blocks* blocks of a shard, the rest is a gap as well.
         """
         since_ms = self._complete_ms
         yield from self._find_shards()
@@ -265,14 +268,14 @@ class Feed:
                 stored = yield Run(catch_up.metric_names(self._namespace, shard))
                 names = self._selection.matching(stored)
             names = [name for name in names if keys.shard_of(name, self._shards) == shard]
-            slices = 0
+            blocks = 0
             while position.clock <= state.clock and not queue.closed:
-                if slices == max_slices:
+                if blocks >= max_blocks:
                     queue.put([_gap(position.clock // 1000, state.now_ms)])
                     self._positions[shard] = Position(state.clock + 1)
                     break
-                slices += 1
-                position = yield from self._read_slice(queue, shard, names, state.clock, since_ms)
+                blocks += yield from self._read_slice(queue, shard, names, state.clock, since_ms)
+                position = self._positions[shard]
             self._end_resume(queue, shard)
             self._set_time(state.now_ms)
 
@@ -287,8 +290,8 @@ class Feed:
 
     def _read_slice(
         self, queue: DeliveryQueue, shard: int, names: list[str], until: int, since_ms: int
-    ) -> Steps[Position]:
-        """Deliver the next slice of the logs, up to clock *until*; return the new position."""
+    ) -> Steps[int]:
+        """Deliver the next slice of the logs, up to clock *until*; return its number of blocks."""
         position = self._positions[shard]
         log_slice = yield Run(
             catch_up.read_slice(self._namespace, shard, names, position.clock, until)
@@ -306,96 +309,100 @@ class Feed:
             self._reported_cut[shard] = cut
             queue.put([_gap(max(since_ms, position.clock // 1000), cut // 1000)])
         deadline = monotonic() + _PATIENCE
-        for name, data in log_slice.blocks:
+        for batch in batches.of_slice(log_slice):
             # Unlike live blocks, those of the log can wait for the reader.
-            while queue.full and monotonic() < deadline and not queue.closed:
-                yield Pause(_POLL / 10)
-            stamp = log_slice.stamps.get(name, b"")
-            decode = partial(block_codec.unpack, data)
-            yield from self._process_block(queue, name, decode, len(data) > LARGE, stamp)
+            yield from self._process(queue, batch, patient_until=deadline)
         last = self._positions[shard]
-        position = Position(log_slice.until + 1, set(), last.writer, last.sequence)
-        self._positions[shard] = position
-        return position
+        self._positions[shard] = Position(log_slice.until + 1, set(), last.writer, last.sequence)
+        return len(log_slice.blocks)
 
     # -- blocks -----------------------------------------------------------------------------------
 
-    def _process_block(
-        self,
-        queue: DeliveryQueue,
-        name: str,
-        decode: Callable[[], Block],
-        is_large: bool,
-        stamp: bytes = b"",
-        *,
-        is_live: bool = False,
+    def _process(
+        self, queue: DeliveryQueue, blocks: list[ReceivedBlock], patient_until: float = 0.0
     ) -> Steps[None]:
-        """Deliver the samples of a block, unless they were delivered before.
+        """Deliver the samples of a batch of blocks, except those that were delivered before.
 
-        *stamp* is that of the metric; by default it is read from the end of the block.
+        Until *patient_until* they wait for room in the queue.
         """
         if not self._shards_final:
             yield from self._find_shards()
-        try:
-            block: Block = yield Compute(decode, is_large)
-        except FormatMismatch as error:
-            queue.put([error])
-            return
-        shard = keys.shard_of(name, self._shards)
+        decoded = yield from self._decode(blocks)
+        metrics = [each.metric for each in decoded if isinstance(each, DecodedBlock)]
+        described = iter((yield Describe(self._namespace, metrics)) if metrics else ())
+        for each in decoded:
+            while queue.full and monotonic() < patient_until and not queue.closed:
+                yield Pause(_POLL / 10)
+            if queue.closed:
+                return
+            if isinstance(each, FormatMismatch):
+                queue.put([each])
+            else:
+                yield from self._process_block(queue, each, next(described))
+
+    def _decode(self, blocks: list[ReceivedBlock]) -> Steps[list[DecodedBlock | FormatMismatch]]:
+        """Return the blocks that were not delivered before, and errors for unreadable ones."""
+        decoded: list[DecodedBlock | FormatMismatch] = []
+        is_same_store = True
+        for each in blocks:
+            try:
+                block: Block = yield Compute(each.decode, each.is_large)
+            except FormatMismatch as error:
+                decoded.append(error)
+                continue
+            shard = keys.shard_of(each.name, self._shards)
+            if self._is_delivered(shard, each.name, block):
+                continue
+            if each.is_live and block.clock <= self._joined.get(shard, -1):
+                continue
+            stamp = each.stamp or stamp_at_end(block.tail)
+            if is_same_store and stamp and self._stamps.get(each.name, stamp) != stamp:
+                # A new store may have another number of shards, and a clock of its own.
+                is_same_store, self._joined = False, {}
+                yield from self._find_shards()
+                shard = keys.shard_of(each.name, self._shards)
+            metric = WantedMetric(shard, each.name, block.ids.tolist(), stamp)
+            decoded.append(DecodedBlock(metric, block, each.is_large))
+        return decoded
+
+    def _is_delivered(self, shard: int, name: str, block: Block) -> bool:
         # It may have come from the log. Its clock does not tell: a failover can give the same block
         # another one.
-        if self._writers.has(shard, block.writer, block.sequence, name):
-            return
-        if is_live and block.clock <= self._joined.get(shard, -1):
+        return self._writers.has(shard, block.writer, block.sequence, name)
+
+    def _process_block(
+        self, queue: DeliveryQueue, each: DecodedBlock, known: Described
+    ) -> Steps[None]:
+        """Deliver the samples of a block, of whose metric *known* was read."""
+        shard, name, stamp = each.metric.shard, each.metric.name, each.metric.stamp
+        block = each.block
+        # The same batch may have had it already.
+        if self._is_delivered(shard, name, block):
             return
         try:
-            of_metric = stamp or stamp_at_end(block.tail)
-            known = yield from self._describe(name, block.ids.tolist(), of_metric)
-            if known is None:
+            if isinstance(known, FormatMismatch):
+                raise known
+            if known.definition is not None:
+                self._stamps[name] = known.stamp
+            # The samples were deleted meanwhile, or come from another store.
+            if stamp and known.stamp != stamp:
                 return
-            shard = keys.shard_of(name, self._shards)
             if known.definition is not None and self._selection.has_type(known.definition.type):
-                kind = known.definition.type
-                yield from self._deliver(queue, shard, name, kind, block, known.series, is_large)
+                yield from self._deliver(queue, each, known.definition.type, known.series)
         except FormatMismatch as error:
             queue.put([error])
         names = self._writers.add(shard, block.writer, block.sequence, name)
         self._positions[shard] = Position(block.clock, names, block.writer, block.sequence)
         self._complete_ms = max(self._complete_ms, block.clock // 1000)
 
-    def _describe(self, name: str, ids: list[int], stamp: bytes) -> Steps[MetricDescription | None]:
-        """Return the description of a metric, read again for new ids or another stamp.
-
-        Return None if the store gives the metric another stamp than *stamp*: the samples were
-        deleted meanwhile, or come from another store.
-        """
-        if stamp and self._stamps.get(name, stamp) != stamp:
-            # A new store may have another number of shards, and a clock of its own.
-            self._joined = {}
-            yield from self._find_shards()
-        shard = keys.shard_of(name, self._shards)
-        known: MetricDescription = yield Describe(
-            (self._namespace, name),
-            lambda known: (
-                (not stamp or stamp == known.stamp)
-                and all(number in known.series for number in ids)
-            ),
-            lambda: catalog.describe(self._namespace, shard, name),
-        )
-        if known.definition is not None:
-            self._stamps[name] = known.stamp
-        return None if stamp and known.stamp != stamp else known
-
     def _deliver(
         self,
         queue: DeliveryQueue,
-        shard: int,
-        name: str,
+        each: DecodedBlock,
         kind: MetricType,
-        block: Block,
         series: dict[int, _Tags],
-        is_large: bool,
     ) -> Steps[None]:
+        shard, name, block = each.metric.shard, each.metric.name, each.block
         tags: list[_Tags | None] = []
         for number in block.ids.tolist():
             of_series = series.get(number)
@@ -412,13 +419,13 @@ class Feed:
         if self._summaries is None:
             built = yield Compute(
                 partial(build_samples, name, kind, block, tags, queue.limit, queue.max_bytes),
-                is_large,
+                each.is_large,
             )
             if built.samples and self._marks:
                 queue.put([PositionMark(dict(self._received), shard)])
             queue.put(built.samples, built.sizes, built.missing)
         elif any(each is not None for each in tags):
-            yield Compute(partial(self._summaries.add, name, kind, block, tags), is_large)
+            yield Compute(partial(self._summaries.add, name, kind, block, tags), each.is_large)
         self._received[shard] = block.clock, received + count_selected(block, tags)
 
     @property

@@ -11,11 +11,13 @@ from asyncio import AbstractEventLoop
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from redismetrics.store.catalog import MetricDescription
+from redismetrics.model.time import monotonic
+from redismetrics.store.catalog import Described
 from redismetrics.store.connection import Store
 from redismetrics.store.driver import arun, run
 from redismetrics.store.loop_clients import LoopClients
 
+from .descriptions import Descriptions
 from .driving import adrive, drive
 from .inbox import Inbox
 from .messages import DecodedBlocks
@@ -26,32 +28,10 @@ from .wire import AsyncWire, Wire
 # Seconds for which a connection that nobody needs any more may take to close by itself.
 _PATIENCE = 0.5
 
+# Seconds of small computations in an event loop after which other tasks have their turn.
+_PAUSE_AFTER = 0.005
+
 log = logging.getLogger("redismetrics")
-
-
-class Descriptions:
-    """The descriptions of metrics that were read last, by metric."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], MetricDescription] = {}
-
-    def get(self, step: Describe) -> MetricDescription | None:
-        """Return the description of a metric, if it is enough."""
-        known = self._known.get(step.metric)
-        return known if known is not None and step.is_enough(known) else None
-
-    def put(self, metric: tuple[str, str], description: MetricDescription) -> MetricDescription:
-        """Keep and return a description."""
-        if description.definition is None:
-            # Anybody who may publish can invent names.
-            self._known.pop(metric, None)
-        else:
-            self._known[metric] = description
-        return description
-
-    def clear(self) -> None:
-        """Forget all: a server that lost its data numbers its series from 0 again."""
-        self._known.clear()
 
 
 class Hub:
@@ -87,15 +67,12 @@ class Hub:
                 if self._relay.ended:
                     self._relay = self._wire = None
 
-    def describe(self, store: Store, step: Describe) -> MetricDescription:
-        """Return the description of a metric; threads that need the same one read it once."""
+    def describe(self, store: Store, step: Describe) -> list[Described]:
+        """Return the descriptions; threads that need the same ones read them once."""
         known = self._descriptions.get(step)
         if known is None:
             with self._describing:
-                known = self._descriptions.get(step)
-                if known is None:
-                    found = run(store.client(), step.read())
-                    known = self._descriptions.put(step.metric, found)
+                known = run(store.client(), self._descriptions.read(step))
         return known
 
 
@@ -112,6 +89,7 @@ class LoopHub:
     def __init__(self) -> None:
         self._describing = asyncio.Lock()
         self._computing = asyncio.Lock()
+        self._paused = 0.0
         self._blocks, self._descriptions = DecodedBlocks(), Descriptions()
         self._relay: Relay | None = None
         self._wire: AsyncWire | None = None
@@ -144,20 +122,23 @@ class LoopHub:
                 task.cancel()
                 await asyncio.wait([task])
 
-    async def describe(self, loops: LoopClients, step: Describe) -> MetricDescription:
-        """Return the description of a metric; tasks that need the same one read it once."""
+    async def describe(self, loops: LoopClients, step: Describe) -> list[Described]:
+        """Return the descriptions; tasks that need the same ones read them once."""
         known = self._descriptions.get(step)
         if known is None:
             async with self._describing:
-                known = self._descriptions.get(step)
-                if known is None:
-                    found = await arun(await loops.client(), step.read())
-                    known = self._descriptions.put(step.metric, found)
+                known = await arun(await loops.client(), self._descriptions.read(step))
         return known
 
     async def compute(self, step: Compute) -> Any:
-        """Return the result of *step*. Large ones run in a thread, one at a time."""
+        """Return the result of *step*. Large ones run in a thread, one at a time.
+
+        Between many small ones, other tasks have their turn.
+        """
         if not step.is_large:
+            if monotonic() - self._paused > _PAUSE_AFTER:
+                await asyncio.sleep(0)
+                self._paused = monotonic()
             return step.function()
         async with self._computing:
             return await asyncio.to_thread(step.function)

@@ -14,7 +14,7 @@ from redismetrics.errors import StoreError, StoreUnavailable
 from redismetrics.model.loop_timer import call_later
 from redismetrics.model.time import monotonic
 
-from .messages import Message
+from .messages import Message, batch_length
 
 # Messages that may wait for a feed, and their bytes; a larger single message may wait alone. All
 # feeds of a client share the bytes of one message.
@@ -78,13 +78,14 @@ class Inbox:
     def _changed(self) -> bool:
         return bool(self._messages) or self._error is not None
 
-    def _take(self) -> Message | None:
-        if self._messages:
-            message = self._messages.popleft()
-            self._bytes -= len(message.data)
-            return message
-        self._raise_error()
-        return None
+    def _take(self) -> list[Message]:
+        if not self._messages:
+            self._raise_error()
+            return []
+        count = batch_length(len(each.data) for each in self._messages)
+        taken = [self._messages.popleft() for _ in range(count)]
+        self._bytes -= sum(len(each.data) for each in taken)
+        return taken
 
     def _raise_error(self) -> None:
         # Each feed raises an error of its own: a traceback belongs to one thread.
@@ -114,8 +115,8 @@ class ThreadInbox(Inbox):
             super().fail(error)
             self._condition.notify_all()
 
-    def get(self, timeout: float) -> Message | None:
-        """Return the next message, or None after *timeout* s; raise the error it failed with."""
+    def get(self, timeout: float) -> list[Message]:
+        """Return the next messages, none after *timeout* s; raise the error it failed with."""
         with self._condition:
             self._condition.wait_for(lambda: self._changed, timeout)
             return self._take()
@@ -152,8 +153,8 @@ class LoopInbox(Inbox):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def get(self, timeout: float) -> Message | None:
-        """Return the next message, or None after *timeout* s; raise the error it failed with."""
+    async def get(self, timeout: float) -> list[Message]:
+        """Return the next messages, none after *timeout* s; raise the error it failed with."""
         await self._wait(lambda: self._changed, timeout)
         return self._take()
 

@@ -2,6 +2,8 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
+from itertools import islice
 
 from redismetrics.columnar import block_codec
 from redismetrics.columnar.block_codec import Block
@@ -10,10 +12,25 @@ from redismetrics.columnar.block_codec import Block
 # more than about 2 ms. A block has at most as many rows as bytes.
 LARGE = 2048
 
+# Blocks that are processed together, and their bytes; a larger single block is a batch of its own.
+# What is not known of their metrics is read at once.
+BATCH_BLOCKS, BATCH_BYTES = 512, 1 << 17
+
 # Decoded blocks that are kept for the other feeds of a client, and their bytes; and the bytes of a
 # row of a decoded block.
 _MAX_BLOCKS, _MAX_BYTES = 64, 64 << 20
 _ROW_BYTES = 50
+
+
+def batch_length(sizes: Iterable[int]) -> int:
+    """Return how many of the blocks of these sizes, in bytes, are one batch."""
+    count = total = 0
+    for size in islice(sizes, BATCH_BLOCKS):
+        total += size
+        if count and total > BATCH_BYTES:
+            break
+        count += 1
+    return count
 
 
 class DecodedBlocks:

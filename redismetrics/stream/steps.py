@@ -78,7 +78,8 @@ class Database:
 class Listen:
     """Begin to receive what is of interest, over the connection that all feeds of a client share.
 
-    *ping_after* is the number of seconds of silence after which the connection is tested.
+    A feed that listens already gets an empty inbox. *ping_after* is the number of seconds of
+    silence after which the connection is tested.
     """
 
     interest: Interest
@@ -94,7 +95,7 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """Return the next message, or None if none arrives within *timeout* seconds."""
+    """Return the messages that wait, at most a batch; none if none arrives within *timeout* s."""
 
     timeout: float
 
@@ -112,16 +113,30 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Describe:
-    """Return the description of a metric.
+class WantedMetric:
+    """A metric whose description is needed, with the series *ids*.
 
-    *metric* is the namespace and the name. *read* reads it, unless a feed of this client has read a
-    description that *is_enough*.
+    *stamp* is the one that it must have in the catalogue, or b"" if any will do.
     """
 
-    metric: tuple[str, str]
-    is_enough: Callable[[MetricDescription], bool]
-    read: Callable[[], Operation[MetricDescription]]
+    shard: int
+    name: str
+    ids: list[int]
+    stamp: bytes
+
+    def is_met_by(self, known: MetricDescription) -> bool:
+        return self.stamp in (b"", known.stamp) and all(map(known.series.__contains__, self.ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """Return a description for each of *metrics*, or the `FormatMismatch` that reading it raised.
+
+    Those that are not known well enough to a feed of this client are read together.
+    """
+
+    namespace: str
+    metrics: list[WantedMetric]
 
 
 @dataclass(frozen=True, slots=True)

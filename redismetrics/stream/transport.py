@@ -46,8 +46,10 @@ class Transport:
             case Database():
                 return self._store.database
             case Listen(interest, ping_after):
-                self._inbox = ThreadInbox(interest, ping_after)
+                before, self._inbox = self._inbox, ThreadInbox(interest, ping_after)
                 self._hub.listen(self._store, self._inbox)
+                if before is not None:
+                    self._hub.leave(before)
             case Confirmed(timeout):
                 assert self._inbox is not None
                 return self._inbox.wait_confirmed(timeout)
@@ -92,8 +94,10 @@ class AsyncTransport:
             case Database():
                 return await asyncio.to_thread(lambda: self._store.database)
             case Listen(interest, ping_after):
-                self._inbox = LoopInbox(interest, ping_after)
+                before, self._inbox = self._inbox, LoopInbox(interest, ping_after)
                 hub.listen(self._store, self._inbox)
+                if before is not None:
+                    await hub.leave(before)
             case Confirmed(timeout):
                 assert self._inbox is not None
                 return await self._inbox.wait_confirmed(timeout)

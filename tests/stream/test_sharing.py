@@ -12,7 +12,9 @@ import pytest
 from redismetrics import AsyncMetrics, Metrics, ScriptFailed
 from redismetrics.store import keys
 from redismetrics.store.replies import STAMP_BYTES
+from redismetrics.stream import inbox as inbox_module
 from redismetrics.stream.feed import Feed
+from redismetrics.stream.hub import hub_of
 from redismetrics.stream.inbox import MAX_BYTES, FellBehind, Inbox, Interest
 from redismetrics.stream.messages import DecodedBlocks, Message
 from redismetrics.stream.subscription import Subscription
@@ -178,15 +180,45 @@ def test_a_stream_that_falls_behind_reads_the_logs_and_holds_back_no_other(
         assert values(take(slow)) == values(take(quick)) == [("jobs", -1)]
 
 
+def test_a_stream_that_falls_behind_keeps_its_connection_and_what_it_knows_of_the_metrics(
+    fresh_server: Callable[..., Server],
+    make_metrics: MakeMetrics,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise it reads all descriptions again, and falls behind again meanwhile."""
+    server = fresh_server()
+    metrics, other = make_metrics(server.url), make_metrics(server.url)
+    hub = hub_of(metrics._store)
+    with metrics.subscribe() as stream, server.client() as client:
+        for number in range(20):
+            send(other, f"depth_{number}")
+        take(stream, 20)
+        monkeypatch.setattr(inbox_module, "MAX_MESSAGES", 5)
+        (connection,) = client.client_list(_type="pubsub")
+        known = hub._descriptions._known[namespace, "depth_7"]
+        (inbox,) = hub._relay._inboxes
+        with hub._describing:
+            send(other, "new")
+            for number in range(20):
+                send(other, f"depth_{number}", 2)
+            wait_until(lambda: inbox._error is not None, "the stream has fallen behind")
+        assert [value for _, value in values(take(stream, 21))] == [1, *[2] * 20]
+        assert [each["id"] for each in client.client_list(_type="pubsub")] == [connection["id"]]
+        assert hub._descriptions._known[namespace, "depth_7"] is known
+        assert hub._relay._inboxes != [inbox]
+
+
 @pytest.mark.parametrize(("size", "count"), [(10, 10_000), (MAX_BYTES // 4, 4), (MAX_BYTES * 2, 1)])
 def test_an_inbox_is_bounded_in_messages_and_bytes(size: int, count: int) -> None:
     inbox = Inbox(Interest(frozenset(), False, lambda _: True), 1.0)
     message = Message(b"jobs", bytes(size), DecodedBlocks())
     for _ in range(count):
         inbox.put(message)
-    assert inbox._take() is message
-    inbox.put(message)
-    inbox.put(message)
+    taken = inbox._take()
+    assert set(taken) == {message}
+    for _ in range(len(taken) + 1):
+        inbox.put(message)
     with pytest.raises(FellBehind, match="fell behind"):
         inbox._take()
 

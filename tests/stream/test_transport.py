@@ -31,6 +31,7 @@ from redismetrics.stream.steps import (
     Steps,
     Subscribe,
     Unsubscribe,
+    WantedMetric,
     WireSteps,
 )
 from redismetrics.stream.transport import AsyncTransport, Transport
@@ -120,11 +121,7 @@ def test_errors_are_thrown_into_a_relay(drive: Drive) -> None:
 
 @both
 def test_results_are_sent_to_a_feed(drive: Drive, url: str, server: Server) -> None:
-    described = MetricDescription(None, {}, b"")
-
-    def read() -> Operation[MetricDescription]:
-        yield [("PING",)]
-        return described
+    nothing_known = MetricDescription(None, {}, b"")
 
     def steps() -> Steps[list[Any]]:
         database = yield Database()
@@ -132,18 +129,20 @@ def test_results_are_sent_to_a_feed(drive: Drive, url: str, server: Server) -> N
         assert (yield Confirmed(5.0))
         with server.client() as client:
             client.publish("there", b"hello")
-        message = yield Next(5.0)
+        (message,) = yield Next(5.0)
         yield Pause(0.01)
         nothing = yield Next(0.01)
         reply = yield Run(echo("hello"))
-        description = yield Describe(("ns", "jobs"), lambda _: True, read)
+        described = yield Describe(
+            "ns", [WantedMetric(0, "jobs", [], b""), WantedMetric(1, "a", [2], b"")]
+        )
         computed = [(yield Compute(lambda: 7, False)), (yield Compute(lambda: 8, True))]
         yield Leave()
         yield Leave()
-        return [database, message.channel, message.data, nothing, reply, description, computed]
+        return [database, message.channel, message.data, nothing, reply, described, computed]
 
     found = drive(url, steps())
-    assert found == [0, b"there", b"hello", None, b"hello", described, [7, 8]]
+    assert found == [0, b"there", b"hello", [], b"hello", [nothing_known] * 2, [7, 8]]
 
 
 @both
