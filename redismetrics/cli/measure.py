@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from redismetrics.errors import RedisMetricsError, one_line
+from redismetrics.model.units import duration_unit
 
 from . import options
 from .options import Labels, Name, Namespace, Url
@@ -40,9 +41,10 @@ def measure(
 ) -> None:
     """Run a command and record its duration.
 
-    The duration is in milliseconds, or in seconds if the metric is declared in seconds. Signals are
-    passed on to the command. The exit status is the command's own, or 128 + N if signal N ended it.
-    If the duration cannot be recorded, a message is printed and the exit status stays the same.
+    The duration is in milliseconds, or in seconds if the metric is declared in seconds or its name
+    ends in _seconds. Signals are passed on to the command. The exit status is the command's own, or
+    128 + N if signal N ended it. If the duration cannot be recorded, a message is printed and the
+    exit status stays the same.
     """
     del context
     tags = options.labels(tag)
@@ -58,8 +60,9 @@ def measure(
         try:
             known = {each["name"]: each for each in metrics.list_metrics()}.get(name)
             if known is None:
-                metrics.declare(name, "histogram", unit="milliseconds")
-            in_seconds = known is not None and known["unit"] in ("s", "seconds")
+                metrics.declare(name, "histogram", unit=duration_unit(name))
+            unit = (known["unit"] if known else "") or duration_unit(name)
+            in_seconds = unit in ("s", "seconds")
             metrics.histogram(name, elapsed if in_seconds else elapsed * 1000, tags=tags)
             options.send(metrics)
         except RedisMetricsError as error:

@@ -24,3 +24,8 @@ TIME_UNITS = {unit: SECONDS_PER_UNIT[unit] for unit in ("s", "seconds", "ms", "m
 
 # Milliseconds of each suffix of a duration such as "15m".
 DURATION_UNITS = {"ms": 1, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
+
+
+def duration_unit(name: str) -> str:
+    """Return the unit in which durations are measured as metric *name*, if none is declared."""
+    return "seconds" if name.endswith("_seconds") else "milliseconds"

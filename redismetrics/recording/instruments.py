@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import copysign
-from typing import Any
+from typing import Any, Self
 
 from redismetrics.model.definition import define
 from redismetrics.model.time import Clock, system_clock
@@ -44,7 +44,7 @@ class Instrument:
         self._metrics = metrics
         self.unbind()
 
-    def with_tags(self, tags: Tags | None = None, /, **more: Any) -> Any:
+    def with_tags(self, tags: Tags | None = None, /, **more: Any) -> Self:
         """Return an instrument of the same metric with these tags added."""
         return type(self)(self.name, {**self.tags, **(tags or {}), **more}, metrics=self._metrics)
 
@@ -146,7 +146,7 @@ class Gauge(Instrument):
         define(name, "gauge", per=per, merge=merge)
         self._per, self._merge = per, merge
 
-    def with_tags(self, tags: Tags | None = None, /, **more: Any) -> "Gauge":
+    def with_tags(self, tags: Tags | None = None, /, **more: Any) -> Self:
         """Return a gauge of the same metric with these tags added."""
         added = {**self.tags, **(tags or {}), **more}
         return type(self)(self.name, added, metrics=self._metrics, per=self._per, merge=self._merge)

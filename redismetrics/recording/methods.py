@@ -273,8 +273,8 @@ class Recording:
         With *fn*, run it and return its result. Without it, return a `Timer`, which is a context
         manager and a decorator for plain, async and generator functions. If the function returns a
         coroutine or an asyncio future, it is measured until that is done. The unit is milliseconds,
-        unless the metric is declared in seconds or *unit* is ``"s"``. *outcome_tag* is the name of
-        a tag that is set to ``ok`` or the class of the error.
+        unless the metric is declared in seconds, its name ends in ``_seconds``, or *unit* is
+        ``"s"``. *outcome_tag* is the name of a tag that is set to ``ok`` or the class of the error.
         """
         if fn is not None and not callable(fn):
             raise InvalidMetric(f"fn must be a function without arguments, got {shown(fn)}")

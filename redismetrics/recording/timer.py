@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from redismetrics.errors import InvalidMetric, InvalidValue, TypeMismatch, shown
 from redismetrics.model.definition import define
-from redismetrics.model.units import TIME_UNITS
+from redismetrics.model.units import TIME_UNITS, duration_unit
 from redismetrics.model.validation import MetricType
 
 from .measured import measured
@@ -130,21 +130,21 @@ def time_scale(
 ) -> float:
     """Return the factor from seconds to the unit of metric *name*.
 
-    A new metric is declared with *kind* and *unit*, or in milliseconds.
+    A new metric is declared with *kind* and *unit*, by default that of `duration_unit`.
 
     Raises:
         TypeMismatch: If the metric has another type.
     """
     known = recorder.metrics.get(name)
     if known is None or not known.is_fixed:
-        full = "seconds" if _is_seconds(unit) else "milliseconds"
+        full = "seconds" if _is_seconds(unit or duration_unit(name)) else "milliseconds"
         with suppress(TypeMismatch):  # another thread was first
             recorder.declare(name, define(name, kind, unit=full))
         known = recorder.metrics.get(name, known)
     if known is not None and known.definition.type != kind:
         raise TypeMismatch(f"{name!r} is a {known.definition.type}; a measured time needs a {kind}")
     if unit is None and known is not None:
-        unit = known.definition.unit
+        unit = known.definition.unit or duration_unit(name)
     return 1.0 if _is_seconds(unit) else 1000.0
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
 
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import AuthenticationError, NoScriptError
 
 from redismetrics.errors import ScriptFailed, StoreError, StoreUnavailable
 
@@ -68,6 +68,12 @@ def translated() -> Iterator[None]:
     """Turn redis-py's errors into ours; its messages name hosts and commands, never passwords."""
     try:
         yield
+    except AuthenticationError as error:
+        # May be retried: the password may be the next one already.
+        raise StoreUnavailable(
+            f"Redis refused the login: {str(error).rstrip('.')}; "
+            "check the user and the password in the URL, such as redis://user:password@host"
+        ) from error
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise StoreUnavailable(f"Redis did not answer: {error}") from error
     except redis.RedisError as error:

@@ -37,6 +37,7 @@ from redismetrics.store.namespace import Config
 from . import cleanup, downsample, processes, queue, seal
 from .commit import MetricVersion, Outcome, Result, read_versions
 from .commit_call import joined
+from .eviction import warn_if_evicting
 from .limits import DEFAULT_LIMITS, WorkerLimits
 from .memory import Memory
 from .read_ahead import read_ahead
@@ -169,6 +170,7 @@ class Worker:
         """Read the namespace's configuration, or create it."""
         own = retention_policy(self.settings)
         warn = log.warning if self.warn else None
+        warn_if_evicting(client)
         return run(
             client,
             namespace.open_namespace(self.settings.namespace, own, self.store.shards, warn),

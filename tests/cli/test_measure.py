@@ -51,6 +51,17 @@ def test_measure_records_in_the_unit_of_the_metric(shell: Shell, metrics: Metric
     assert 0.1 <= metrics.query("job_seconds", aggregation="min") < 30
 
 
+def test_measure_records_in_seconds_if_the_name_says_so(
+    shell: Shell, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redismetrics.cli.measure.perf_counter", iter([1.0, 1.5]).__next__)
+    assert shell("measure", "new_seconds", "--", "true")[0] == 0
+    assert [(row["name"], row["unit"]) for row in metrics.list_metrics()] == [
+        ("new_seconds", "seconds")
+    ]
+    assert metrics.query("new_seconds", aggregation="sum") == 0.5
+
+
 @pytest.mark.slow
 def test_a_failed_recording_does_not_change_the_exit_status(shell: Shell, tmp_path: Path) -> None:
     status, out, err = shell.process(

@@ -61,6 +61,23 @@ def test_measure_in_seconds_by_declaration(
     assert {sample.value for sample in metrics.query("took_seconds")} == {0.25}
 
 
+def test_a_metric_whose_name_ends_in_seconds_is_measured_in_seconds(
+    metrics: Metrics, ticks: Callable[[float], None]
+) -> None:
+    metrics.measure("took_seconds", lambda: ticks(0.25))
+    # Declared without a unit.
+    metrics.declare("wait_seconds", "histogram", help="Time in the queue")
+    with Histogram("wait_seconds", metrics=metrics).time():
+        ticks(0.25)
+    metrics.measure("ms_seconds", lambda: ticks(0.25), unit="ms")
+    metrics.declare("declared_seconds", "histogram", unit="milliseconds")
+    metrics.measure("declared_seconds", lambda: ticks(0.25))
+    found = {name: only(metrics, f"{name}_seconds").value for name in ("took", "wait")}
+    assert found == {"took": 0.25, "wait": 0.25}
+    found = {name: only(metrics, f"{name}_seconds").value for name in ("ms", "declared")}
+    assert found == {"ms": 250.0, "declared": 250.0}
+
+
 @pytest.mark.parametrize(
     ("unit", "value", "full"), [("s", 0.25, "seconds"), ("ms", 250, "milliseconds")]
 )

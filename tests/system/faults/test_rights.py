@@ -385,6 +385,8 @@ def test_a_wrong_password_raises_and_is_never_shown(make: Make, admin: redis.Red
     with pytest.raises(Exception, match=r"(?i)invalid username-password|WRONGPASS") as raised:
         metrics.flush(0.1)
     assert "secret" not in str(raised.value) + str(metrics.stats())
+    assert "Redis refused the login: " in str(raised.value)
+    assert "check the user and the password in the URL" in str(raised.value)
     set_user(admin, "writer", *LEAST)
     wait_until(lambda: metrics.stats()["pending"] == 0, "the sample is stored")
     assert make().query("jobs", aggregation="sum") == 1
