@@ -1,4 +1,4 @@
-"""How long do questions take that go on in an archive in PostgreSQL?
+"""How long do queries take that continue in a PostgreSQL archive?
 
     python -m benchmarks archive_read [--quick]
 
@@ -37,7 +37,7 @@ from redismetrics.model.retention import RetentionPolicy
 from redismetrics.model.time import DAY, HOUR, SECOND, slot_of
 from redismetrics.store import keys
 
-QUESTION = "How long do questions take that go on in an archive in PostgreSQL?"
+QUESTION = "How long do queries take that continue in a PostgreSQL archive?"
 MISSING = "PostgreSQL is not installed (Debian package: postgresql)"
 TARGET_MS = 150.0
 SAMPLES_A_DAY = 100_000

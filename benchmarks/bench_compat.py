@@ -1,4 +1,4 @@
-"""What does prometheus_client over Redis cost beside the real package?
+"""What does prometheus_client over Redis cost, compared with plain prometheus_client?
 
     python -m benchmarks compat [--quick]
 
@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.children import Child
 from benchmarks.common import Options, Row, in_turn, main, own_server
 
-QUESTION = "What does prometheus_client over Redis cost beside the real package?"
+QUESTION = "What does prometheus_client over Redis cost, compared with plain prometheus_client?"
 ROUNDS = 12
 CHILDREN = 20
 STATEMENTS = {

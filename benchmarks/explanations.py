@@ -1,6 +1,6 @@
-"""Why a peer does the same for less: a sentence for each kind of row whose ratio is below 1.
+"""Why a peer is cheaper: a sentence for each kind of row whose ratio is below 1.
 
-A row that is below 1 without a sentence fails a test: either it is turned, or it is explained.
+A test fails for each row below 1 that has no sentence here: improve the row, or explain it.
 """
 
 from collections.abc import Iterator
@@ -29,20 +29,20 @@ EXPLANATIONS = (
     Explanation(
         "flush",
         "totals only",
-        "it sends one number for each series and keeps no times, no samples and no percentiles, "
-        "and a batch that is sent twice counts twice",
+        "it sends one number per series and keeps no times, samples or percentiles, and a batch "
+        "that is sent twice counts twice",
     ),
     Explanation(
         "flush",
         "one command per sample",
-        "a sorted set per series keeps the values only; the script also keeps totals with buckets "
-        "for Prometheus, and stores a repeated batch once",
+        "a sorted set per series only keeps the values; our script also keeps totals with buckets "
+        "for Prometheus, and stores a repeated batch only once",
     ),
     Explanation(
         "flush",
         "RedisTimeSeries TS.MADD",
-        "it looks up one key for each sample and keeps the time and value only, in a module that "
-        "many hosted servers lack",
+        "it looks up one key per sample and only keeps the time and the value, in a module that "
+        "many hosted servers do not offer",
     ),
     Explanation(
         "beside",
@@ -52,19 +52,19 @@ EXPLANATIONS = (
     Explanation(
         "compat",
         "prometheus_client, one process",
-        "it adds to a number in memory; ours does too, and appends what Redis is sent",
+        "it adds to a number in memory; ours does too, and also appends the amount for Redis",
         "()",
     ),
     Explanation(
         "compat",
         "prometheus_client, one process",
-        "it reads the memory of its process; ours sends what was counted and reads Redis",
+        "it reads the memory of its own process; ours sends unsent counts and reads Redis",
         "page",
     ),
     Explanation(
         "compat",
         "prometheus_client, multi-process mode",
-        "a few small files of one host are read faster than what all processes have in Redis",
+        "reading a few small files on one host is faster than reading all processes from Redis",
         "page after 4 processes",
     ),
     Explanation(
@@ -73,14 +73,15 @@ EXPLANATIONS = (
     Explanation(
         "network",
         "redis-py pipeline",
-        "names, definitions and state come from Redis first, and a large flush is several batches, "
-        "each confirmed before the next; a program that knows its keys needs one round trip",
+        "ours first reads names, definitions and state from Redis, and sends a large flush as "
+        "several batches, each confirmed before the next; a program that knows its keys needs one "
+        "round trip",
     ),
     Explanation(
         "query",
         "numpy over sorted sets",
-        "ZREVRANGE reads ten members of one key, where ours reads and decodes whole blocks, each "
-        "with the samples of many series in one flush",
+        "ZREVRANGE reads ten members of one key; ours reads and decodes whole blocks, each of "
+        "which holds the samples of many series in one flush",
         part="newest 10",
     ),
     Explanation(
@@ -91,77 +92,77 @@ EXPLANATIONS = (
     Explanation(
         "rollup",
         "numpy over sorted sets",
-        "ours works on each minute at every pass and keeps a digest that can be merged further; "
+        "ours processes each minute in every pass and keeps a digest that can be merged further; "
         "the peer reads a minute once, when it is over, and keeps three percentiles",
     ),
     Explanation(
         "storage",
         "hash per series, text",
-        "a minute of ours carries the points of a digest for any percentile, or the columns of "
-        "many series, where the peer keeps six numbers as text",
+        "our minute contains a digest for any percentile, or the columns of many series; the peer "
+        "keeps six numbers as text",
     ),
     Explanation(
         "stream",
         "redis-py PUBLISH",
-        "samples wait for the flush, so that a recording call makes no round trip",
+        "our samples wait for the flush, so that a recording call makes no round trip",
     ),
     Explanation(
         "promql",
         "Prometheus 2.42",
-        "it has the series and their latest samples in its own process; ours fetches names, series "
-        "and slots from Redis for each query, in three round trips, however long the range is",
+        "it holds the series and their latest samples in its own process; ours reads names, series "
+        "and slots from Redis for each query, in three round trips regardless of the range",
         part="one moment",
     ),
     Explanation(
         "promql",
         "Prometheus 2.42",
-        "most of the time goes into writing 61,000 numbers as text, which Python does slower",
+        "most of the time is spent writing 61,000 numbers as text, which is slower in Python",
         part="rates of 1,000 series, 1 h by",
     ),
     Explanation(
         "promql",
         "Prometheus 2.42",
-        "an hour is only 240 samples of each series to it, and the work of ours for each series, "
-        "its labels and matchers, is the same for an hour as for a day",
+        "it reads only 240 samples per series for an hour; our work per series, for its labels and "
+        "matchers, is the same for an hour as for a day",
         part="1 h by",
     ),
     Explanation(
         "promql",
         "Prometheus 2.42",
-        "a compiled server takes a request in one thread, where ours hands it from Python's event "
-        "loop to a thread and back",
+        "a compiled server handles a request in one thread; ours hands it from Python's event loop "
+        "to a thread and back",
         part="over HTTP",
     ),
     Explanation(
         "promql",
         "Prometheus 2.42",
-        "it interpolates in fixed buckets, where ours merges digests, which is as exact as "
+        "it interpolates in fixed buckets; ours merges digests, which is as exact as "
         'query(aggregation="p95")',
         part="p95",
     ),
     Explanation(
         "promql",
         "Prometheus 2.42",
-        "Python has to import numpy, the client and the web framework; there is no data to load",
+        "Python must import numpy, the client and the web framework; no data has to be loaded",
         part="start to",
     ),
     Explanation(
         "promql",
         "Prometheus 2.42",
-        "Python with its libraries takes 70 MB before the first query, and Redis holds its data in "
-        "memory; Prometheus reads blocks from mapped files, which are not counted",
+        "Python and its libraries take 70 MB before the first query, and Redis holds its data in "
+        "memory; Prometheus reads blocks from mapped files, which do not count",
         part="memory",
     ),
     Explanation(
         "server_cpu",
         before.PEER,
-        "the worker folds the totals in its commits, which record.lua did in each batch before",
+        "the worker now folds the totals in its commits; before, record.lua did so in each batch",
         part="commands",
     ),
     Explanation(
         "small_metrics",
         before.PEER,
-        "a pass also folds the totals, which record.lua added up in each batch before",
+        "a pass now also folds the totals; before, record.lua added them up in each batch",
         part="pass, server CPU",
     ),
 )
@@ -183,4 +184,5 @@ def lines(topic: str, result: TopicResult) -> Iterator[str]:
         if found is not None:
             cases_of.setdefault(found, []).append(row.case)
     for found, cases in cases_of.items():
-        yield f"below 1 beside {found.peer} ({few(list(dict.fromkeys(cases)))}): {found.text}"
+        named = few(list(dict.fromkeys(cases)))
+        yield f"ratio below 1 against {found.peer} ({named}): {found.text}"
