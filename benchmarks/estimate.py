@@ -51,9 +51,9 @@ def text(results: Results) -> str:
     columns = [_column(found, seconds) for seconds in INTERVALS]
     rows = [(title, *(column[title] for column in columns)) for title in columns[0]]
     known = (
-        f"Measured: {number(found['cpu'].median)} ms of server CPU and "
-        f"{number(found['bytes'].median)} bytes a flush ({needed['cpu']}), "
-        f"and {number(found['worker'].median)} samples/s for a worker ({WORKER})."
+        f"Measured: a flush takes {number(found['cpu'].median)} ms of server CPU and "
+        f"{number(found['bytes'].median)} bytes ({needed['cpu']}), "
+        f"and a worker merges {number(found['worker'].median)} samples/s ({WORKER})."
     )
     return f"{known}\n\n{_table(head, rows)}"
 
@@ -70,11 +70,11 @@ def sizing(results: Results) -> str:
     )
     each = number(size.traffic / HOSTS / 1e6)
     rows = [
-        ("samples a second", f"{FLEET} x {SAMPLES:,}", f"{size.samples:,}"),
-        ("Redis CPU for recording", f"{FLEET} x {cpu} ms a second", f"{number(size.cores)} cores"),
+        ("samples per second", f"{FLEET} x {SAMPLES:,}", f"{size.samples:,}"),
+        ("Redis CPU for recording", f"{FLEET} x {cpu} ms per s", f"{number(size.cores)} cores"),
         (
             "network into Redis",
-            f"{FLEET} x {received} bytes a second",
+            f"{FLEET} x {received} bytes per second",
             f"{number(size.traffic / 1e6)} MB/s, {each} MB/s from each of {HOSTS} hosts",
         ),
         (
@@ -86,7 +86,7 @@ def sizing(results: Results) -> str:
         ("Redis memory", "logs and history", f"{number(size.memory / 1e9)} GB"),
         (
             "one worker",
-            f"{size.samples:,} / {number(found['worker'].median)} a second",
+            f"{size.samples:,} / {number(found['worker'].median)} per second",
             f"{number(size.worker)} cores",
         ),
     ]
@@ -116,11 +116,11 @@ def sizing_line(results: Results) -> str:
         return missing
     size = _Size(found)
     return (
-        f"**Size.** {FLEET} processes on {HOSTS} hosts with {sum(SERIES.values()):,} series and "
-        f"{size.samples:,} samples a second:\nrecording takes {size.cores:.0%} of one Redis core, "
-        f"one worker takes {size.worker:.0%} of a core, and Redis holds\n"
+        f"**Size.** For {FLEET} processes on {HOSTS} hosts, {sum(SERIES.values()):,} series and "
+        f"{size.samples:,} samples per second,\nrecording takes {size.cores:.0%} of a Redis core, "
+        f"one worker takes {size.worker:.0%} of a core, and Redis needs\n"
         f"{size.memory / 1e9:.2g} GB once five years of history are full "
-        "([the calculation](docs/performance.md#sizing))."
+        "([calculation](docs/performance.md#sizing))."
     )
 
 
@@ -153,7 +153,7 @@ def _measured(results: Results, needed: dict[str, str]) -> tuple[dict[str, Row],
     rows = {row.case: row for result in results.topics.values() for row in result.rows}
     missing = [case for case in needed.values() if case not in rows]
     if missing:
-        return {}, f"Not calculated: not measured were {'; '.join(missing)}."
+        return {}, f"Not calculated, because these were not measured: {'; '.join(missing)}."
     return {name: rows[case] for name, case in needed.items()}, ""
 
 

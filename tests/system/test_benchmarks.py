@@ -251,7 +251,7 @@ def test_the_size_of_the_example_is_calculated_from_measured_figures() -> None:
     assert found["Redis memory"] == "1.06 GB"
     assert found["one worker"] == "0.5 cores"  # 200,000 / 400,000
     line = " ".join(estimate.sizing_line(results).split())
-    assert "40% of one Redis core, one worker takes 50% of a core, and Redis holds 1.1 GB" in line
+    assert "40% of a Redis core, one worker takes 50% of a core, and Redis needs 1.1 GB" in line
 
 
 def divide(by: int) -> object:
