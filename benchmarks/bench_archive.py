@@ -4,10 +4,11 @@
 
 A namespace with 100 metrics of 1,000 series each: 50 counters, 40 gauges with 12 samples an hour,
 10 histograms with 120. A worker has built one hour. An archiver in a process of its own writes it,
-to Parquet files and to PostgreSQL (skipped if it is not installed): into an empty archive, and to
-Parquet also as the 24th hour of a day whose other hours are there, since files are replaced as a
-whole. Between two hours, a pass finds nothing to do. The figures are seconds of CPU of the
-archiver's process, without those of PostgreSQL, and its peak memory with all that it has loaded.
+to Parquet files, to PostgreSQL and to ClickHouse (those that are not installed are skipped): into
+an empty archive, and to Parquet also as the 24th hour of a day whose other hours are there, since
+files are replaced as a whole. Between two hours, a pass finds nothing to do. The figures are
+seconds of CPU of the archiver's process, without those of the database, and its peak memory with
+all that it has loaded. ClickHouse is its engine chDB behind a small HTTP server.
 """
 
 import itertools
@@ -39,6 +40,7 @@ from redismetrics.archive.rows import RollupRows
 from redismetrics.archive.target import Target, open_target
 from redismetrics.model.time import HOUR, slot_of
 from redismetrics.store.connection import Store
+from tests.fixtures import clickhouse
 from tests.fixtures.postgres import programs, running_postgres
 
 QUESTION = "What does it cost to archive 100,000 series each hour?"
@@ -133,6 +135,9 @@ def archives() -> Iterator[dict[str, Callable[[], str]]]:
         if programs() is not None:
             server = stack.enter_context(running_postgres()).url
             kinds["PostgreSQL"] = lambda: new_database(server, next(numbers))
+        if clickhouse.is_installed():
+            engine = stack.enter_context(clickhouse.running_clickhouse())
+            kinds["ClickHouse"] = engine.new_database
         yield kinds
 
 

@@ -36,7 +36,7 @@ _BOOLEANS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
     ("false", "0", "no", "off"), False
 )
 _TEXTS = ("url", "archive", "archive_schema", "archive_prefix")
-_ARCHIVES = ("postgresql://", "postgres://", "file://")
+_ARCHIVES = ("postgresql://", "postgres://", "clickhouse://", "file://")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 
@@ -148,9 +148,12 @@ class Settings:
     archive_schema: str | None = _setting(
         None,
         "",
-        "PostgreSQL: the schema of the archive's tables; the default is that of the connection",
+        "the schema of the archive's tables in PostgreSQL, or their database in ClickHouse; by "
+        "default that of the connection",
     )
-    archive_prefix: str = _setting("rm_", "", "PostgreSQL: the prefix of the archive's table names")
+    archive_prefix: str = _setting(
+        "rm_", "", "the prefix of the archive's tables in PostgreSQL and ClickHouse"
+    )
 
     def __repr__(self) -> str:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -231,7 +234,8 @@ def _checked(setting: Any, source: str, value: Any) -> Any:
         raise InvalidSetting(f"{source} must be text, got {type(value).__name__}")
     if setting.name == "archive" and not value.startswith(_ARCHIVES):
         raise InvalidSetting(
-            f"{source} must be postgresql://... or file:///folder, got {safe_url(value)!r}"
+            f"{source} must be postgresql://..., clickhouse://... or file:///folder, "
+            f"got {safe_url(value)!r}"
         )
     return value
 

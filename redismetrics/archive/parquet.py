@@ -25,7 +25,7 @@ from redismetrics.errors import InvalidSetting, MissingExtra, RedisMetricsError
 from redismetrics.model.safe_url import safe_url
 
 from .rows import RawRows, RollupRows
-from .state import MetricState
+from .state import MetricState, group_of
 from .target import ArchiveError
 
 try:
@@ -96,10 +96,10 @@ class ParquetTarget:
             os.close(lock)
 
     def totals(
-        self, namespace: str, level: str, partition_ms: int, group: int, series: Sequence[UUID]
+        self, namespace: str, level: str, partition_ms: int, metric: str, series: Sequence[UUID]
     ) -> dict[tuple[UUID, int], tuple[int, float]]:
         folder = self.folder / folder_name(namespace) / level
-        path = folder / partition_name(level, partition_ms) / f"{group:02}.parquet"
+        path = folder / partition_name(level, partition_ms) / f"{group_of(metric):02}.parquet"
         with as_archive_error(self.folder):
             return read_totals(path, level, series)
 

@@ -1,4 +1,4 @@
-"""One Parquet file of an archive: its columns, and how it is replaced."""
+"""One Parquet file of an archive, and how it is replaced."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,48 +7,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .arrow_tables import RAW, ROLLUP, raw_table, rollup_table, series_texts
 from .rows import RawRows, RollupRows
 
-_TIME = pa.timestamp("ms", tz="UTC")
-_OF_SERIES = [
-    ("namespace", pa.string()),
-    ("metric", pa.string()),
-    ("type", pa.string()),
-    ("tags", pa.map_(pa.string(), pa.string())),
-    ("series", pa.string()),
-    ("slot", _TIME),
-]
-ROLLUP = pa.schema(
-    [
-        *_OF_SERIES,
-        ("count", pa.int64()),
-        ("sum", pa.float64()),
-        ("min", pa.float64()),
-        ("max", pa.float64()),
-        ("last", pa.float64()),
-        ("last_time", _TIME),
-        ("m2", pa.float64()),
-        ("p50", pa.float64()),
-        ("p95", pa.float64()),
-        ("p99", pa.float64()),
-        ("digest", pa.binary()),
-    ]
-)
-RAW = pa.schema(
-    [
-        *_OF_SERIES,
-        ("number", pa.int64()),
-        ("time", _TIME),
-        ("value", pa.float64()),
-        ("count", pa.int64()),
-        ("metadata", pa.string()),
-    ]
-)
 # Bytes of a row group, before compression. Readers skip whole row groups, and each costs some kB.
 _ROW_GROUP_BYTES = 8 << 20
 # Columns that repeat.
@@ -80,7 +45,7 @@ class Replacement:
         self._open(RAW if isinstance(rows, RawRows) else ROLLUP)
         self._put(raw_table(rows) if isinstance(rows, RawRows) else rollup_table(rows))
         series, slot = rows.replaced if isinstance(rows, RawRows) else (rows.series, rows.slot)
-        self._replaced.append(_keys(_texts(rows, series), pa.array(slot)))
+        self._replaced.append(_keys(series_texts(rows.of, series), pa.array(slot)))
 
     def _open(self, schema: Any) -> None:
         if self._writer is None:
@@ -133,61 +98,6 @@ def _keys(series: Any, slot: Any) -> Any:
     """Return one text for each series and slot."""
     texts = series.cast(pa.string())
     return pc.binary_join_element_wise(texts, slot.cast(pa.string()), "/")
-
-
-def _texts(rows: RollupRows | RawRows, series: Any) -> Any:
-    return pa.array([str(rows.of.ids[each]) for each in series.tolist()], pa.string())
-
-
-def _of_series(rows: RollupRows | RawRows) -> list[Any]:
-    """Return the columns of `_OF_SERIES`."""
-    of, count = rows.of, len(rows)
-    tags = [list(of.tags[each].items()) for each in rows.series.tolist()]
-    return [
-        pa.array([of.namespace] * count, pa.string()),
-        pa.array([of.metric] * count, pa.string()),
-        pa.array([of.type] * count, pa.string()),
-        pa.array(tags, pa.map_(pa.string(), pa.string())),
-        _texts(rows, rows.series),
-        pa.array(rows.slot).cast(_TIME),
-    ]
-
-
-def rollup_table(rows: RollupRows) -> Any:
-    """Return rows of slots as a table of pyarrow."""
-    columns = rows.summaries
-    numbers = [columns.count, columns.total, columns.low, columns.high, columns.last]
-    return pa.Table.from_arrays(
-        [
-            *_of_series(rows),
-            *map(pa.array, numbers),
-            pa.array(columns.last_ms).cast(_TIME),
-            pa.array(columns.m2),
-            *(pa.array(np.ascontiguousarray(column)) for column in rows.percentiles.T),
-            pa.array(rows.digests, pa.binary()),
-        ],
-        schema=ROLLUP,
-    )
-
-
-def raw_table(rows: RawRows) -> Any:
-    """Return samples as a table of pyarrow."""
-    metadata = rows.metadata
-    texts = [
-        metadata[row].decode("utf-8", "replace") if row in metadata else None
-        for row in range(len(rows))
-    ]
-    return pa.Table.from_arrays(
-        [
-            *_of_series(rows),
-            pa.array(rows.number),
-            pa.array(rows.time).cast(_TIME),
-            pa.array(rows.value),
-            pa.array(rows.weight),
-            pa.array(texts, pa.string()),
-        ],
-        schema=RAW,
-    )
 
 
 def read_totals(

@@ -113,7 +113,7 @@ class PostgresTarget:
         yield PostgresSession(self, namespace, group, run)
 
     def totals(
-        self, namespace: str, level: str, partition_ms: int, group: int, series: Sequence[UUID]
+        self, namespace: str, level: str, partition_ms: int, metric: str, series: Sequence[UUID]
     ) -> dict[tuple[UUID, int], tuple[int, float]]:
         added = "sum(r.value * r.count)" if level == "raw" else "sum(r.sum)"
         length = {"hour": DAY, "day": 32 * DAY}.get(level, HOUR)

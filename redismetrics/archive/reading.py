@@ -113,9 +113,9 @@ class ArchiveReader:
     """The `Older` of a client. Thread-safe; connects when it is first asked.
 
     Args:
-        url: ``postgresql://...`` or ``file:///folder``.
-        schema: PostgreSQL: the schema of the tables.
-        prefix: PostgreSQL: begins the name of each table.
+        url: ``postgresql://...``, ``clickhouse://...`` or ``file:///folder``.
+        schema: The schema of the tables in PostgreSQL, their database in ClickHouse.
+        prefix: Begins the name of each table.
         timeout: Seconds to wait for a connection.
     """
 
@@ -160,10 +160,15 @@ class ArchiveReader:
         return finder
 
     def _open(self) -> ArchiveFinder:
-        if urlsplit(self._url).scheme == "file":
+        scheme = urlsplit(self._url).scheme
+        if scheme == "file":
             from .reading_parquet import ParquetFinder
 
             return ParquetFinder(self._url)
+        if scheme == "clickhouse":
+            from .reading_clickhouse import ClickHouseFinder
+
+            return ClickHouseFinder(self._url, self._schema, self._prefix, self._timeout)
         from .reading_postgres import PostgresFinder
 
         return PostgresFinder(self._url, self._schema, self._prefix, self._timeout)

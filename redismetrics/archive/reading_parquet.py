@@ -1,7 +1,7 @@
 """Read an archive in a folder of Parquet files, batch by batch."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -9,13 +9,12 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from redismetrics.columnar.arrays import Ints
-from redismetrics.columnar.summaries import Summaries
 from redismetrics.errors import MissingExtra
 from redismetrics.model.retention import DEFAULT_RETENTION
 from redismetrics.model.time import slot_of
 from redismetrics.queries.older import OlderQuestion
 
-from .reading import MAX_DIGEST_BYTES, MAX_DIGESTS, MAX_ROWS, Found, RowColumns, too_many
+from .reading import Found
 from .reading_plan import WIDTHS, ReadingPlan
 from .state import MetricState, group_of
 from .target import ArchiveError
@@ -25,15 +24,14 @@ try:
     import pyarrow.compute as pc
     import pyarrow.dataset as ds
 
+    from .arrow_tables import ROLLUP
     from .parquet import VERSION, as_archive_error, folder_name
-    from .parquet_files import ROLLUP, partition_name
+    from .parquet_files import partition_name
+    from .reading_batches import RowCollector, series_numbers
 except ImportError as _error:
     raise MissingExtra(
         "an archive of Parquet files needs: pip install 'redismetrics[archive]'"
     ) from _error
-
-# Columns of `Summaries`, and their names in a file.
-_NUMBERS = ("count", "sum", "m2", "min", "max", "last", "last_time")
 
 # Levels of metrics of which the oldest slot is remembered.
 _MAX_KNOWN = 10_000
@@ -79,16 +77,21 @@ class ParquetFinder:
             first = self._first(folder / name, file, question, condition)
             if first is not None:
                 firsts[name] = first
-        taken = _Taken(question)
+        rows, series = RowCollector(question), _Series(question.wanted.tags)
         slot = pc.field("slot")
         for name, ranges in of.ranges.items():
             begin, end = ranges[0][0], ranges[-1][1]
             paths = list(_paths(folder / name, name, file, begin, end))
             inside = (slot >= _time(begin)) & (slot < _time(end))
-            if paths:
-                files = ds.dataset(paths, ROLLUP)
-                taken.take(WIDTHS[name], files, condition & inside, np.array(ranges))
-        return taken.found(firsts, self._settled(folder, question.name))
+            if not paths:
+                continue
+            batches = ds.dataset(paths, ROLLUP).to_batches(
+                columns=["type", "tags", *rows.columns], filter=condition & inside
+            )
+            for batch in batches:
+                if len(batch):
+                    rows.add(WIDTHS[name], batch, series.numbers(batch), np.array(ranges))
+        return rows.found(firsts, self._settled(folder, question.name), series.found)
 
     def _settled(self, folder: Path, metric: str) -> dict[str, int]:
         path = folder / "progress" / f"{group_of(metric):02}.json"
@@ -143,80 +146,26 @@ def _time(ms: int) -> Any:
     return pa.scalar(ms, pa.timestamp("ms", tz="UTC"))
 
 
-class _Taken:
-    """Rows of the series that a question asks for, and how many they are so far."""
+class _Series:
+    """The series that a question asks for, numbered as they are met."""
 
-    def __init__(self, question: OlderQuestion) -> None:
-        self._question = question
+    def __init__(self, tags: Mapping[str, str | None]) -> None:
+        self._tags = tags
         self._numbers: dict[str, int] = {}
-        self._series: list[tuple[str, dict[str, str]]] = []
-        self._columns: dict[str, list[Any]] = {
-            name: [] for name in ("width", "number", "slot", *_NUMBERS)
-        }
-        self._digests: list[bytes] = []
-        self._rows = self._bytes = 0
+        self.found: list[tuple[str, dict[str, str]]] = []
 
-    def take(self, width: int, files: Any, condition: Any, ranges: Ints) -> None:
-        """Add the rows of one level that fulfil *condition* and are in ascending *ranges*."""
-        names = ["series", "type", "tags", "slot", *_NUMBERS]
-        with_points = self._question.wanted.with_points
-        if with_points:
-            names.append("digest")
-        for batch in files.to_batches(columns=names, filter=condition):
-            if not len(batch):
-                continue
-            numbers = self._number(batch)
-            slot = batch["slot"].cast(pa.int64()).to_numpy()
-            of_range = np.searchsorted(ranges[:, 0], slot, side="right") - 1
-            chosen = (numbers >= 0) & (of_range >= 0) & (slot < ranges[of_range, 1])
-            count = int(chosen.sum())
-            self._rows += count
-            if self._rows > (MAX_DIGESTS if with_points else MAX_ROWS):
-                raise too_many(self._question.name)
-            self._columns["width"].append(np.full(count, width))
-            self._columns["number"].append(numbers[chosen])
-            for name in ("slot", *_NUMBERS):
-                column = batch[name]
-                if pa.types.is_timestamp(column.type):
-                    column = column.cast(pa.int64())
-                self._columns[name].append(column.to_numpy(zero_copy_only=False)[chosen])
-            if with_points:
-                digests = batch["digest"].filter(pa.array(chosen)).to_pylist()
-                self._digests += digests
-                self._bytes += sum(map(len, digests))
-                if self._bytes > MAX_DIGEST_BYTES:
-                    raise too_many(self._question.name)
-
-    def _number(self, batch: Any) -> Any:
+    def numbers(self, batch: Any) -> Ints:
         """Return the number of the series of each row; -1 if it is not asked for."""
-        ids = batch["series"].dictionary_encode()
-        codes = ids.indices.to_numpy(zero_copy_only=False)
-        _, rows = np.unique(codes, return_index=True)
-        numbers = np.zeros(len(ids.dictionary), np.int64)
-        for row in rows.tolist():
-            number = self._numbers.get(series := ids.dictionary[int(codes[row])].as_py())
+
+        def number_of(series: str, row: int) -> int:
+            number = self._numbers.get(series)
             if number is None:
                 tags = dict(batch["tags"][row].as_py())
                 number = -1
-                if all(tags.get(key) == value for key, value in self._question.wanted.tags.items()):
-                    number = len(self._series)
-                    self._series.append((batch["type"][row].as_py(), tags))
+                if all(tags.get(key) == value for key, value in self._tags.items()):
+                    number = len(self.found)
+                    self.found.append((batch["type"][row].as_py(), tags))
                 self._numbers[series] = number
-            numbers[codes[row]] = number
-        return numbers[codes]
+            return number
 
-    def found(self, firsts: dict[str, int], settled: dict[str, int]) -> Found:
-        """Return all rows that were taken."""
-        columns: dict[str, Any] = {
-            name: np.concatenate(parts) if parts else np.zeros(0, np.int64)
-            for name, parts in self._columns.items()
-        }
-        rows = RowColumns(
-            columns["width"],
-            columns["number"],
-            columns["slot"],
-            Summaries(*(columns[name] for name in _NUMBERS)),
-            np.array([len(each) for each in self._digests], np.int64),
-            b"".join(self._digests),
-        )
-        return Found(firsts, settled, self._series, rows)
+        return series_numbers(batch["series"], number_of)

@@ -51,9 +51,9 @@ class Target(Protocol):
         ...
 
     def totals(
-        self, namespace: str, level: str, partition_ms: int, group: int, series: Sequence[UUID]
+        self, namespace: str, level: str, partition_ms: int, metric: str, series: Sequence[UUID]
     ) -> dict[tuple[UUID, int], tuple[int, float]]:
-        """Return count and sum of the rows of these series, by series and slot in ms.
+        """Return count and sum of the rows of these series of a metric, by series and slot in ms.
 
         Those of the level ``raw`` are added up by minute.
         """
@@ -73,7 +73,10 @@ class ArchiveTaken(ArchiveError):
 
 
 def open_target(url: str, *, schema: str | None = None, prefix: str = "rm_") -> Target:
-    """Open the archive at *url*, ``postgresql://...`` or ``file:///folder``; create its tables.
+    """Open the archive at *url* and create its tables.
+
+    The URL is ``postgresql://...``, ``clickhouse://...`` or ``file:///folder``. In ClickHouse,
+    *schema* is a database.
 
     Raises:
         InvalidSetting: If the URL is of another kind.
@@ -96,11 +99,16 @@ def target_opener(
         from .postgres import PostgresTarget
 
         return partial(PostgresTarget, url, schema=schema, prefix=prefix)
+    if scheme == "clickhouse":
+        from .clickhouse import ClickHouseTarget
+
+        return partial(ClickHouseTarget, url, database=schema, prefix=prefix)
     if scheme == "file":
         from .parquet import ParquetTarget, folder_of
 
         folder_of(url)
         return partial(ParquetTarget, url)
     raise InvalidSetting(
-        f"the archive must be postgresql://... or file:///folder, got {safe_url(url)!r}"
+        "the archive must be postgresql://..., clickhouse://... or file:///folder, "
+        f"got {safe_url(url)!r}"
     )

@@ -14,7 +14,6 @@ from redismetrics.store.namespace import Namespace
 from .archiver import check_levels
 from .rows import RawRows, RollupRows
 from .source import MetricSource, read_metric, read_raw, read_rollups
-from .state import group_of
 from .target import Target
 
 _T = TypeVar("_T")
@@ -113,7 +112,7 @@ def _compare(
     expected = _totals(rows)
     of = rows.of
     series = sorted({key[0] for key in expected})
-    found = target.totals(of.namespace, level, partition, group_of(of.metric), series)
+    found = target.totals(of.namespace, level, partition, of.metric, series)
     report.rows[level] = report.rows.get(level, 0) + len(expected)
     for key, (count, total) in expected.items():
         other = found.get(key)

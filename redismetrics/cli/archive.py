@@ -48,7 +48,7 @@ def archive(
         str,
         typer.Option(
             "--to",
-            help="The archive: postgresql://... or file:///folder.",
+            help="The archive: postgresql://..., clickhouse://... or file:///folder.",
             metavar="URL",
             envvar="REDISMETRICS_ARCHIVE",
         ),
@@ -81,7 +81,8 @@ def archive(
     schema: Annotated[
         str | None,
         typer.Option(
-            help="PostgreSQL: the schema of the tables (default: the connection's).",
+            help="The schema of the tables in PostgreSQL, or their database in ClickHouse "
+            "(default: that of the connection).",
             envvar="REDISMETRICS_ARCHIVE_SCHEMA",
         ),
     ] = None,
@@ -89,7 +90,7 @@ def archive(
         str,
         typer.Option(
             "--table-prefix",
-            help="PostgreSQL: a prefix of all table names.",
+            help="Prefix of the tables in PostgreSQL and ClickHouse.",
             envvar="REDISMETRICS_ARCHIVE_PREFIX",
         ),
     ] = "rm_",
@@ -103,7 +104,7 @@ def archive(
     namespace: Namespace = None,
     as_json: AsJson = False,
 ) -> None:
-    """Keep complete hours and days in PostgreSQL or Parquet files, beyond Redis' retention.
+    """Keep complete hours and days in PostgreSQL, ClickHouse or Parquet files.
 
     When late samples change a slot, its row is replaced, so every slot is stored once.
     """

@@ -1,4 +1,4 @@
-"""Fixtures of the archive's tests: a PostgreSQL of our own, and recordings with late samples."""
+"""Fixtures of the archive's tests: databases of our own, and recordings with late samples."""
 
 import os
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ import redis
 from redismetrics import Metrics
 from redismetrics.worker import Worker
 from tests.archive.tools import Seal, settle
+from tests.fixtures.clickhouse import ClickHouse, is_installed, running_clickhouse
 from tests.fixtures.clients import MakeMetrics, MakeWorker
 from tests.fixtures.postgres import Postgres, programs, running_postgres
 
@@ -26,11 +27,31 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
-@pytest.fixture(params=["postgresql", "parquet"])
+@pytest.fixture(scope="session")
+def clickhouse() -> Iterator[ClickHouse]:
+    if not is_installed():
+        pytest.skip("no chDB: pip install 'redismetrics[chdb]'")
+    with running_clickhouse() as server:
+        yield server
+
+
+# A claim, a read and an insert in ClickHouse take a few ms each, which add up.
+KINDS = ["postgresql", pytest.param("clickhouse", marks=pytest.mark.slow), "parquet"]
+
+
+@pytest.fixture(params=KINDS)
 def to(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty archive of each kind; of PostgreSQL, with tables for this test alone."""
-    if request.param == "parquet":
-        return f"file://{tmp_path}/archive"
+    """The URL of an empty archive of each kind, for this test alone."""
+    return new_archive(request, tmp_path, request.param)
+
+
+def new_archive(request: pytest.FixtureRequest, folder: Path, kind: str) -> str:
+    """Return the URL of a new, empty archive of this kind."""
+    if kind == "parquet":
+        return f"file://{folder}/archive"
+    if kind == "clickhouse":
+        server: ClickHouse = request.getfixturevalue("clickhouse")
+        return server.new_database()
     return new_database(request.getfixturevalue("postgres"))
 
 

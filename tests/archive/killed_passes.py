@@ -17,9 +17,10 @@ from typing import Any
 
 import psycopg
 import redis
+from clickhouse_connect.driver._backend.http_sync import HttpSyncBackend
 from pyarrow.parquet import ParquetWriter
 
-from redismetrics.archive import parquet, parquet_files, postgres
+from redismetrics.archive import clickhouse, parquet, parquet_files, postgres
 from redismetrics.archive.archiver import Archiver
 from redismetrics.archive.target import Target, open_target
 from redismetrics.settings import resolve
@@ -28,12 +29,12 @@ from redismetrics.store.connection import Store
 
 LEVELS = ("hour", "day")
 # What a pass imports: children that import it themselves take ten times as long.
-LOADED = (parquet, postgres)
+LOADED = (clickhouse, parquet, postgres)
 
 
 def target_of(to: str, number: int) -> Target:
     """Return the archive of a pass."""
-    if to.startswith("postgresql"):
+    if not to.startswith("file"):
         return open_target(to, prefix=f"k{number}_")
     return open_target(f"{to}/{number}")
 
@@ -48,6 +49,7 @@ def steps() -> list[tuple[Any, str]]:
         (pathlib.Path, "replace"),
         (parquet_files, "fsync"),
         (os, "fsync"),
+        (HttpSyncBackend, "request"),
     ]
 
 

@@ -189,6 +189,12 @@ def lose(to: str) -> None:
         with psycopg.connect(to) as connection:
             connection.execute("DELETE FROM rm_hour_rows")
         return
+    if to.startswith("clickhouse"):
+        import clickhouse_connect
+
+        with clickhouse_connect.get_client(dsn=to) as client:
+            client.command("TRUNCATE TABLE rm_hour_rows")
+        return
     import shutil
 
     for folder in Path(to.removeprefix("file://")).glob("*/hour"):

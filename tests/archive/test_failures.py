@@ -47,12 +47,18 @@ archive(url, namespace, to, "minute", "hour", "day")
 """
 
 
+# The module and the session of each kind of archive, and what ends in the middle of its work.
+SESSIONS = {
+    "postgresql": ("postgres", "PostgresSession"),
+    "clickhouse": ("clickhouse", "ClickHouseSession"),
+    "file": ("parquet", "ParquetSession"),
+}
+INSIDE = {"postgresql": "_upsert", "clickhouse": "_insert_rows", "file": "write_file"}
+
+
 def killed_pass(url: str, namespace: str, to: str, step: str, number: int) -> int:
-    is_postgres = to.startswith("postgresql")
-    code = _KILLED.format(
-        module="postgres" if is_postgres else "parquet",
-        session="PostgresSession" if is_postgres else "ParquetSession",
-    )
+    module, session = SESSIONS[to.partition(":")[0]]
+    code = _KILLED.format(module=module, session=session)
     done = subprocess.run(
         [sys.executable, "-c", code, url, namespace, to, step, str(number)],
         cwd=Path(__file__).parents[2],
@@ -68,7 +74,7 @@ def test_an_archiver_that_is_killed_at_any_step_goes_on(
 ) -> None:
     recording, now = Recording(metrics, 5), time.time()
     # In the middle of a transaction; between the rows and what says that they are there.
-    inside = "_upsert" if to.startswith("postgresql") else "write_file"
+    inside = INSIDE[to.partition(":")[0]]
     steps = [("write", 2), (inside, 0), ("save", 0), ("save", 1), ("finish", 1)]
     for step, number in steps:
         recording.add(40, since=now - 30 * HOUR, until=now)
@@ -122,7 +128,7 @@ def test_the_rights_of_the_page_are_enough(
 
 def test_what_an_archiver_writes_too_late_is_refused(postgres: Postgres, to: str) -> None:
     if not to.startswith("postgresql"):
-        pytest.skip("a lock of the file system keeps other archivers out")
+        pytest.skip("a lock keeps others out of a folder; for ClickHouse see test_clickhouse.py")
     target = PostgresTarget(to)
     with target.claim("app", 3) as late, target.claim("app", 3) as new:
         new.save("jobs", MetricState("new"))
@@ -176,6 +182,12 @@ def test_tables_of_a_newer_version_are_refused(to: str) -> None:
     target.close()
     if isinstance(target, ParquetTarget):
         (target.folder / "archive.json").write_text('{"version": 2, "id": "x"}')
+    elif to.startswith("clickhouse"):
+        import clickhouse_connect
+
+        with clickhouse_connect.get_client(dsn=to) as client:
+            client.command("TRUNCATE TABLE rm_meta")
+            client.command("INSERT INTO rm_meta VALUES ('version', '2'), ('id', 'x')")
     else:
         import psycopg
 

@@ -21,9 +21,15 @@ from redismetrics.errors import TooManyRows
 from redismetrics.queries.columns import Largest, time_series_columns
 from redismetrics.queries.query import Query
 from redismetrics.store import keys
-from tests.archive.conftest import Postgres, new_database
+from tests.archive.conftest import (
+    KINDS,
+    Postgres,
+    new_archive,
+    new_database,
+)
 from tests.archive.history import History, make_history
 from tests.archive.tools import DAY, HOUR
+from tests.fixtures.clickhouse import is_installed
 from tests.fixtures.servers import Server
 
 pytestmark = pytest.mark.slow
@@ -31,23 +37,28 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def history(
-    moving_server: Server, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+    moving_server: Server,
+    postgres: Postgres,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> History:
     folder: Path = tmp_path_factory.mktemp("archive")
     archives = [new_database(postgres), f"file://{folder}"]
+    if is_installed():
+        archives.append(request.getfixturevalue("clickhouse").new_database())
     return make_history(moving_server, "history", archives, days=370, samples=600)
 
 
-@pytest.fixture(params=["postgresql", "file"])
+@pytest.fixture(params=["postgresql", "clickhouse", "file"])
 def to(request: pytest.FixtureRequest, history: History) -> str:
+    if request.param not in history.archives:
+        pytest.skip("no chDB: pip install 'redismetrics[chdb]'")
     return history.archives[request.param]
 
 
-@pytest.fixture(params=["postgresql", "file"])
+@pytest.fixture(params=KINDS)
 def to_empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "file":
-        return f"file://{tmp_path}/archive"
-    return new_database(request.getfixturevalue("postgres"))
+    return new_archive(request, tmp_path, request.param)
 
 
 @pytest.fixture
@@ -214,7 +225,7 @@ def test_a_metric_that_redis_does_not_know_is_answered(
 def test_rows_and_digests_are_bounded(
     metrics: Metrics, monkeypatch: pytest.MonkeyPatch, to: str
 ) -> None:
-    module = "redismetrics.archive.reading_" + ("postgres" if to.startswith("p") else "parquet")
+    module = "redismetrics.archive.reading_" + ("postgres" if to.startswith("p") else "batches")
     monkeypatch.setattr(f"{module}.MAX_ROWS", 20)
     with pytest.raises(TooManyRows, match="an archive, which holds more of 'jobs'; use a shorter"):
         metrics.query("jobs", aggregation="sum")

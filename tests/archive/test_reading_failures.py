@@ -274,10 +274,16 @@ metrics.query("jobs", aggregation="sum")
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("package", "to"), [("psycopg", "postgresql://h/d"), ("pyarrow", "file:///f")]
+    ("package", "to", "extra"),
+    [
+        ("psycopg", "postgresql://h/d", "archive"),
+        ("pyarrow", "file:///f", "archive"),
+        ("clickhouse_connect", "clickhouse://h/d", "clickhouse"),
+        ("chdb", "clickhouse:///d?interface=chdb", "chdb"),
+    ],
 )
 def test_a_driver_is_needed_by_what_is_read_only(
-    url: str, namespace: str, package: str, to: str
+    url: str, namespace: str, package: str, to: str, extra: str
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _WITHOUT, package, url, namespace, to],
@@ -287,8 +293,8 @@ def test_a_driver_is_needed_by_what_is_read_only(
         cwd=Path(__file__).parents[2],
     )
     last = done.stderr.strip().rpartition("\n")[2]
-    assert last.startswith("redismetrics.errors.MissingExtra: an archive ")
-    assert "pip install 'redismetrics[archive]'" in last
+    assert last.startswith("redismetrics.errors.MissingExtra: ")
+    assert f"pip install 'redismetrics[{extra}]'" in last
 
 
 def test_threads_ask_at_the_same_time(client: Metrics) -> None:

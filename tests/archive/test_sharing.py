@@ -48,7 +48,7 @@ def test_a_kill_at_any_step_loses_and_doubles_nothing(
     passes = int(done.stdout)
     assert passes > 10
     for number in range(passes):
-        where = (to, f"k{number}_") if to.startswith("postgresql") else (f"{to}/{number}", "")
+        where = (f"{to}/{number}", "") if to.startswith("file") else (to, f"k{number}_")
         found = {level: rows(where[0], level, where[1]) for level in ("hour", "day")}
         assert sorted(row["sum"] for row in found["hour"]) == [2, 4]
         assert [row["sum"] for row in found["day"]] == [6]

@@ -67,6 +67,14 @@ def rows(to: str, level: str, prefix: str = "rm_") -> list[dict[str, Any]]:
         for row in found:
             row["tags"] = dict(row["tags"])
         return found
+    if to.startswith("clickhouse:"):
+        import clickhouse_connect
+
+        # Aware times, and bytes where they are no text.
+        with clickhouse_connect.get_client(dsn=to, tz_mode="aware") as client:
+            formats = {} if level == "raw" else {"digest": "bytes"}
+            result = client.query(f"SELECT * FROM {prefix}{level}", column_formats=formats)
+            return list(result.named_results())
     with psycopg.connect(to, row_factory=psycopg.rows.dict_row) as connection:
         return connection.execute(f"SELECT * FROM {prefix}{level}").fetchall()
 

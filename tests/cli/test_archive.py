@@ -78,7 +78,7 @@ def test_wrong_arguments_are_refused(url: str, namespace: str, tmp_path: Path) -
     shell = Shell(url, namespace)
     status, _, err = shell("archive", "--to", "mysql://user:secret@host/db", "--once")
     assert status == 2
-    assert "the archive must be postgresql://... or file:///folder" in err
+    assert "the archive must be postgresql://..., clickhouse://... or file:///folder" in err
     assert "secret" not in err
     status, _, err = shell("archive", "--to", f"file://{tmp_path}", "--level", "week", "--once")
     assert (status, "level must be raw, minute, hour or day, got 'week'" in err) == (2, True)

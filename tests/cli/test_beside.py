@@ -134,7 +134,10 @@ def test_services_that_fail_are_shown_and_do_not_stop_the_worker(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--archive", "mysql://u:secret@h/d"], "must be postgresql://... or file:///folder"),
+        (
+            ["--archive", "mysql://u:secret@h/d"],
+            "must be postgresql://..., clickhouse://... or file:///folder",
+        ),
         (["--archive"], "--archive must have a URL, got none"),
         (["--archive", "file:///x", "--archive-level", "week"], "level must be raw, minute"),
         (["--archive-level", "day"], "--archive-level must be given with --archive"),
