@@ -148,8 +148,8 @@ class Settings:
     archive_schema: str | None = _setting(
         None,
         "",
-        "the schema of the archive's tables in PostgreSQL, or their database in ClickHouse; by "
-        "default that of the connection",
+        "the schema of the archive's tables in PostgreSQL, or their database in ClickHouse; the "
+        "default is that of the connection",
     )
     archive_prefix: str = _setting(
         "rm_", "", "the prefix of the archive's tables in PostgreSQL and ClickHouse"

@@ -29,14 +29,14 @@ try:
 
     from .arrow_tables import minute_table, rollup_table
     from .clickhouse_connection import Connection
-    from .clickhouse_schema import Names, open_schema
+    from .clickhouse_schema import TableNames, open_schema
 except ImportError as _error:
     raise MissingExtra(
         "an archive in ClickHouse needs: pip install 'redismetrics[clickhouse]'"
     ) from _error
 
-# Rows, and bytes of them, that wait to be inserted: ClickHouse takes few large inserts much better
-# than many small ones.
+# Rows, and their bytes, that wait to be inserted: ClickHouse handles a few large inserts much
+# better than many small ones. Progress is saved after as many rows.
 _WAITING_ROWS, _WAITING_BYTES = 200_000, 32 << 20
 
 # Series of one comparison, whose ids are part of its URL.
@@ -53,7 +53,7 @@ class ClickHouseTarget:
 
     def __init__(self, url: str, *, database: str | None = None, prefix: str = "rm_") -> None:
         self.connection = Connection(url, "redismetrics archive", 10, {})
-        self.names = Names(database, prefix)
+        self.names = TableNames(database, prefix)
         with self.connection.errors():
             self.id = open_schema(self.connection.client(), self.names)
 
@@ -121,7 +121,7 @@ class ClickHouseSession:
         self._target, self._names = target, target.names
         self._namespace, self._group, self._run = namespace, group, run
         self._waiting: dict[str, list[Any]] = {}
-        self._rows = self._bytes = 0
+        self._rows = self._bytes = self._rows_since_save = 0
         self._unsaved: set[str] = set()
         self._states = self._read_states()
 
@@ -142,6 +142,7 @@ class ClickHouseSession:
         table = minute_table(rows) if isinstance(rows, RawRows) else rollup_table(rows)
         self._waiting.setdefault(f"{level}_rows", []).append(table)
         self._rows += len(table)
+        self._rows_since_save += len(table)
         self._bytes += table.nbytes
         if self._rows >= _WAITING_ROWS or self._bytes >= _WAITING_BYTES:
             self._insert_rows()
@@ -149,9 +150,12 @@ class ClickHouseSession:
     def save(self, metric: str, state: MetricState) -> None:
         self._states[metric] = state
         self._unsaved.add(metric)
+        if self._rows_since_save >= _WAITING_ROWS:
+            self.finish()
 
     def finish(self) -> None:
         self._insert_rows()
+        self._rows_since_save = 0
         if not self._unsaved:
             return
         with self._target.connection.errors():

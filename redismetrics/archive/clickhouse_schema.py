@@ -94,7 +94,7 @@ ENGINE = MergeTree
 ORDER BY name"""
 
 
-class Names:
+class TableNames:
     """The names of the archive's tables and views, as SQL."""
 
     def __init__(self, database: str | None, prefix: str) -> None:
@@ -106,7 +106,7 @@ class Names:
         return full if self.database is None else f"{quoted(self.database)}.{full}"
 
 
-def open_schema(client: Any, names: Names) -> str:
+def open_schema(client: Any, names: TableNames) -> str:
     """Create the tables if there are none; return the archive's id.
 
     Several processes may do so at the same time.
@@ -127,7 +127,7 @@ def open_schema(client: Any, names: Names) -> str:
     return stored["id"]
 
 
-def read_meta(client: Any, names: Names) -> dict[str, str]:
+def read_meta(client: Any, names: TableNames) -> dict[str, str]:
     """Return version and id of the archive; nothing if there are no tables."""
     if not client.command(f"EXISTS TABLE {names.table('meta')}"):
         return {}
@@ -136,7 +136,7 @@ def read_meta(client: Any, names: Names) -> dict[str, str]:
     return dict(found.result_rows)
 
 
-def _create(client: Any, names: Names) -> None:
+def _create(client: Any, names: TableNames) -> None:
     if names.database is not None:
         client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(names.database)}")
     for level in ("minute", "hour", "day"):

@@ -15,7 +15,7 @@ from .target import ArchiveError
 
 try:
     from .clickhouse_connection import Connection
-    from .clickhouse_schema import VERSION, Names, read_meta
+    from .clickhouse_schema import VERSION, TableNames, read_meta
     from .reading_batches import NUMBERS, RowCollector, series_numbers
 except ImportError as _error:
     raise MissingExtra(
@@ -43,7 +43,7 @@ class ClickHouseFinder:
 
     def __init__(self, url: str, database: str | None, prefix: str, timeout: float) -> None:
         self._connection = Connection(url, "redismetrics queries", timeout, _SETTINGS)
-        self._names = Names(database, prefix)
+        self._names = TableNames(database, prefix)
         self._is_checked = False
 
     def find(self, question: OlderQuestion, of: ReadingPlan) -> Found:

@@ -77,7 +77,7 @@ class ParquetFinder:
             first = self._first(folder / name, file, question, condition)
             if first is not None:
                 firsts[name] = first
-        rows, series = RowCollector(question), _Series(question.wanted.tags)
+        rows, series = RowCollector(question), _NumberedSeries(question.wanted.tags)
         slot = pc.field("slot")
         for name, ranges in of.ranges.items():
             begin, end = ranges[0][0], ranges[-1][1]
@@ -146,7 +146,7 @@ def _time(ms: int) -> Any:
     return pa.scalar(ms, pa.timestamp("ms", tz="UTC"))
 
 
-class _Series:
+class _NumberedSeries:
     """The series that a question asks for, numbered as they are met."""
 
     def __init__(self, tags: Mapping[str, str | None]) -> None:

@@ -161,6 +161,9 @@ def test_rows_are_inserted_in_large_blocks(to: str, monkeypatch: pytest.MonkeyPa
         for number in range(12):
             session.write("hour", START, hour_of(number))
             session.save(f"jobs_{number}", MetricState("1"))
+        # A killed archiver would not begin with the first of these rows again.
+        (saved,) = client.query("SELECT count() FROM rm_progress FINAL").result_rows[0]
+        assert saved == 10
         session.finish()
     assert inserted == [5, 5, 2]
     target.close()

@@ -98,7 +98,7 @@ def test_the_extra_all_has_every_extra_for_users_and_none_for_tests() -> None:
     ]
     (everything,) = extras["all"]
     named = set(everything.removeprefix("redismetrics[").removesuffix("]").split(","))
-    assert named == set(extras) - {"all", "bench", "lint", "tdigest", "test"}
+    assert named == set(extras) - {"all", "bench", "chdb", "lint", "tdigest", "test"}
 
 
 def test_the_files_and_folders_that_the_pages_name_exist() -> None:
