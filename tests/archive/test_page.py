@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from redismetrics import Metrics
+from tests.archive.conftest import KINDS
 from tests.archive.tools import HOUR, Seal, archive
 
 PAGE = (Path(__file__).parents[2] / "docs" / "archive.md").read_text()
@@ -57,7 +58,27 @@ def test_duckdb_reads_the_files(
     record(metrics)
     seal()
     archive(url, namespace, to)
-    (text,) = blocks("text")
+    _, text = blocks("text")
     folder = to.removeprefix("file://") + f"/{namespace}"
     (row,) = duckdb.sql(text.replace("/srv/metrics/shop", folder)).fetchall()
     assert row[1:] == ("/a", 10.0)
+
+
+@pytest.mark.parametrize("to", KINDS[1:2], indirect=True)
+def test_the_examples_for_clickhouse_are_valid(
+    metrics: Metrics, url: str, namespace: str, to: str, seal: Seal
+) -> None:
+    import clickhouse_connect
+
+    record(metrics)
+    seal()
+    archive(url, namespace, to)
+    text, _ = blocks("text")
+    changes = re.findall(r"`(ALTER TABLE [^`]*)`", PAGE.replace("\n  ", " "))
+    assert len(changes) == 2
+    with clickhouse_connect.get_client(dsn=to) as client:
+        (row,) = client.query(text.rstrip(";\n")).result_rows
+        assert row[1:] == ("/a", 10.0)
+        for each in changes:
+            client.command(each)
+        assert len(client.query("SELECT * FROM rm_hour").result_rows) == 2
