@@ -172,7 +172,16 @@ def test_the_message_on_the_page_about_testing_is_the_one_raised(captured: Captu
 
 # -- docs/frameworks.md -------------------------------------------------------------------------
 
-FRAMEWORKS = ["fastapi", "flask", "django", "celery", "process"]
+FRAMEWORKS = [
+    "fastapi",
+    "flask",
+    "django",
+    "asgi page",
+    "wsgi page",
+    "django page",
+    "celery",
+    "process",
+]
 
 # Importing a framework may warn of what the framework itself should change.
 old_frameworks = pytest.mark.filterwarnings(
@@ -226,6 +235,41 @@ def test_django(captured: Captured, framework_code: str) -> None:
 
     middleware = names_of(framework_code)["MIDDLEWARE"]
     assert all(callable(import_string(path)) for path in middleware)  # type: ignore[attr-defined]
+
+
+# Run after the three blocks, whose names are in `made`.
+SHOW_PAGES = """
+import redismetrics
+redismetrics.increment("orders", 3)
+from starlette.testclient import TestClient
+from django.conf import settings
+from django.test import RequestFactory
+settings.configure()
+print(TestClient(made[0]["app"]).get("/metrics").text)
+print(made[1]["app"].test_client().get("/metrics").text)
+response = made[2]["metrics"](RequestFactory().get("/metrics"))
+print(response["Content-Type"])
+print(response.content.decode())
+"""
+
+
+@pytest.mark.slow
+def test_web_frameworks_serve_the_prometheus_page(url: str, namespace: str) -> None:
+    """In a process of its own, with a default client and settings of Django."""
+    for name in ("fastapi", "httpx", "flask", "django"):
+        pytest.importorskip(name)
+    codes = blocks(DOCS / "frameworks.md", "python")
+    pages = [codes[FRAMEWORKS.index(f"{name} page")] for name in ("asgi", "wsgi", "django")]
+    run_all = f"made = [{{}} for _ in range(3)]\nfor code, names in zip({pages!r}, made):"
+    done = run_python(
+        "-c",
+        f"{run_all}\n    exec(code, names)\n{SHOW_PAGES}",
+        REDISMETRICS_URL=url,
+        REDISMETRICS_NAMESPACE=namespace,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines().count("orders_total 3") == 3
+    assert "text/plain; version=0.0.4; charset=utf-8" in done.stdout.splitlines()
 
 
 @pytest.mark.slow
