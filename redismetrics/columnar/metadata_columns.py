@@ -8,6 +8,7 @@ differences have a template each, so that equal ones are stored once.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import msgpack
@@ -65,14 +66,17 @@ class _Group:
     def numbers(self, key: str, at: Ints) -> Floats:
         """Return the number under *key* of the texts at these places; NaN if it is none."""
         first, second = (read_metadata(self._filled(probe)) for probe in _PROBES)
-        if key not in first and re.search(r"\d", key):
-            # A number of the template may be a part of the key.
+        value, other = _number_of(first, key), _number_of(second, key)
+        is_of_all = value == other or np.isnan(value)
+        place = 0 if is_of_all else int(value) - _PROBES[0]
+        is_number = other - value == _PROBES[1] - _PROBES[0] and 0 <= place < len(self.columns)
+        # A number of the template may be a part of the key, or in damaged data of a number.
+        if (key not in first and re.search(r"\d", key)) or not (is_of_all or is_number):
             return np.array([_number_of(read_metadata(text), key) for text in self.texts(at)])
-        value = _number_of(first, key)
-        if value == _number_of(second, key) or np.isnan(value):
+        if is_of_all:
             return np.full(len(at), value)
-        column: Floats = self.columns[int(value) - _PROBES[0]][at].astype(np.float64)
-        return column
+        column: Floats = self.columns[place][at].astype(np.float64)
+        return np.where(np.isfinite(column), column, np.nan)
 
     def _filled(self, first: int) -> bytes:
         """Return the template with *first*, *first* + 1 and so on as its numbers."""
@@ -333,7 +337,7 @@ def _number_of(metadata: Mapping[str, Any], key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return np.nan
     try:
-        return float(value)
+        return float(value) if isfinite(value) else np.nan
     except OverflowError:
         return np.nan
 

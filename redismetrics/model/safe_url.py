@@ -16,7 +16,8 @@ def safe_url(url: str) -> str:
     """
     scheme, slashes, rest = url.partition("://")
     if not slashes:
-        return "***" if "@" in url else url
+        # With =, it may be a connection string such as "host=db password=...".
+        return "***" if "@" in url or "=" in url else url
     login, at, place = rest.rpartition("@")
     if "=" in login.partition("?")[2]:
         # The @ may belong to an option: what follows it may be a part of a password.

@@ -18,6 +18,9 @@ from .vectors import Vector, merge_same_labels
 # $1, $name, ${1}, ${name} and $$ in the replacement.
 _REFERENCE = re.compile(r"\$(?:\$|([A-Za-z0-9_]+)|\{([A-Za-z0-9_]+)\})")
 _CHUNK = re.compile(r"[0-9]+|[^0-9]+")
+# Characters of the labels that one call makes, of all series. Calls inside of each other could
+# double a text many times.
+MAX_TEXT = 16 << 20
 
 
 def replace_label(
@@ -32,24 +35,29 @@ def replace_label(
         ) from error
     _check_label("label_replace", "destination", target)
 
-    def changed(labels: Labels) -> str | None:
+    def changed(labels: Labels) -> list[str] | None:
         found = regex.fullmatch(labels.get(source, ""))
         return None if found is None else _expanded(replacement, found)
 
     return _with_label(vector, target, changed)
 
 
-def _expanded(replacement: str, match: Any) -> str:
-    def value(reference: re.Match[str]) -> str:
-        name = reference[1] or reference[2]
-        if name is None:
-            return "$"
-        try:
-            return match[int(name) if name.isdigit() else name] or ""
-        except (IndexError, KeyError):
-            return ""
+def _expanded(replacement: str, match: Any) -> list[str]:
+    """Return the parts of a replacement: what is between references, and what these stand for."""
+    parts, at = [], 0
+    for reference in _REFERENCE.finditer(replacement):
+        parts += [replacement[at : reference.start()], _group(match, reference[1] or reference[2])]
+        at = reference.end()
+    return [*parts, replacement[at:]]
 
-    return _REFERENCE.sub(value, replacement)
+
+def _group(match: Any, name: str | None) -> str:
+    if name is None:
+        return "$"
+    try:
+        return match[int(name) if name.isdigit() else name] or ""
+    except (IndexError, KeyError):
+        return ""
 
 
 def join_labels(vector: Vector, target: str, separator: str, sources: Sequence[str]) -> Vector:
@@ -57,9 +65,12 @@ def join_labels(vector: Vector, target: str, separator: str, sources: Sequence[s
     for source in sources:
         _check_label("label_join", "source", source)
     _check_label("label_join", "destination", target)
-    return _with_label(
-        vector, target, lambda labels: separator.join(labels.get(name, "") for name in sources)
-    )
+
+    def changed(labels: Labels) -> list[str]:
+        parts = [part for name in sources for part in (separator, labels.get(name, ""))]
+        return parts[1:]
+
+    return _with_label(vector, target, changed)
 
 
 def _check_label(function: str, kind: str, name: str) -> None:
@@ -75,13 +86,14 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _with_label(vector: Vector, target: str, value: Callable[[Labels], str | None]) -> Vector:
-    labels, changed = _relabelled(vector.labels, target, value)
+def _with_label(vector: Vector, target: str, parts: Callable[[Labels], list[str] | None]) -> Vector:
+    """Return *vector* with a label that consists of *parts*; None leaves a series as it is."""
+    labels, changed = _relabelled(vector.labels, target, parts)
     # A name that was set is not dropped.
     names = changed if target == "__name__" else np.zeros(len(labels), np.bool_)
     block = vector.distributions
     if block:
-        inner, inner_changed = _relabelled(block.labels, target, value)
+        inner, inner_changed = _relabelled(block.labels, target, parts)
         kept = block.drop & ~inner_changed if target == "__name__" else block.drop
         block = block.relabelled(inner, kept)
     drop = vector.drop & ~names
@@ -89,15 +101,23 @@ def _with_label(vector: Vector, target: str, value: Callable[[Labels], str | Non
 
 
 def _relabelled(
-    labels: Sequence[Labels], target: str, value: Callable[[Labels], str | None]
+    labels: Sequence[Labels], target: str, parts: Callable[[Labels], list[str] | None]
 ) -> tuple[list[Labels], Bools]:
     """Return new labels, and True for each series that was changed."""
     result, changed = [], np.zeros(len(labels), np.bool_)
+    size = 0
     for row, of_series in enumerate(labels):
-        text = value(of_series)
-        if text is None:
+        found = parts(of_series)
+        if found is None:
             result.append(of_series)
             continue
+        size += sum(map(len, found))
+        if size > MAX_TEXT:
+            raise EvaluationFailed(
+                f"label_replace() and label_join() must make labels of at most {MAX_TEXT} "
+                "characters, of all series together; use shorter ones"
+            )
+        text = "".join(found)
         changed[row] = True
         new = dict(of_series)
         new.pop(target, None)

@@ -77,6 +77,16 @@ def from_environment(environ: Mapping[str, str]) -> Credentials:
     return Credentials(token=environ.get(TOKEN_VARIABLE, ""), basic=environ.get(BASIC_VARIABLE, ""))
 
 
+def secrets_of(headers: Mapping[str, str]) -> set[str]:
+    """Return the texts of *headers* that must not be shown: words of values, and of a login."""
+    found = {word for value in headers.values() for word in value.split()} - {"Basic", "Bearer"}
+    scheme, _, encoded = headers.get("Authorization", "").partition(" ")
+    if scheme == "Basic":
+        login = base64.b64decode(encoded).decode()
+        found |= {login, login.partition(":")[2]}
+    return found
+
+
 def _read(path: str) -> str:
     try:
         with Path(path).open("rb") as file:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from redismetrics.alerts.notify.http import SendingFailed, post
 from redismetrics.errors import one_line
 
-from .credentials import BadCredentials
+from .credentials import BadCredentials, secrets_of
 from .request import PushRequest
 from .snapshot import TotalsSnapshot
 from .targets import TargetAddress
@@ -74,15 +75,20 @@ class PushSender:
         except SendingFailed as error:
             if self._may_retry(error):
                 raise
-            reason = " ".join(error.reply.split())[:_MAX_REASON]
-            for value in secret.values():
-                # A receiver could repeat what it was sent.
-                reason = reason.replace(value.rpartition(" ")[2], "***")
+            reason = self._without_secrets(" ".join(error.reply.split()), secret)[:_MAX_REASON]
             return request.samples, f"{error}: {reason}" if reason else str(error)
         if self.target.protocol == "remote-write":
             return 0, ""
         count, message = self._protocol.rejected(reply)
         return min(count, request.samples), message
+
+    def _without_secrets(self, reply: str, headers: Mapping[str, str]) -> str:
+        """Return a reply without what it repeats of credentials, and of the query of the URL."""
+        query = urlsplit(self.target.url).query
+        secrets = {*secrets_of(headers), query, *(value for _, value in parse_qsl(query))}
+        for secret in sorted(secrets - {""}, key=len, reverse=True):
+            reply = reply.replace(secret, "***")
+        return reply
 
     def _may_retry(self, error: SendingFailed) -> bool:
         if error.status and self.target.protocol == "otlp":

@@ -1,6 +1,7 @@
 """Metadata as columns: byte for byte what was recorded, in few bytes."""
 
 import json
+import math
 import random
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import example, given
 
 from redismetrics.columnar import metadata_columns
 from redismetrics.columnar.arrays import Ints
-from redismetrics.columnar.column_codec import Reader, pack_whole
+from redismetrics.columnar.column_codec import Reader, pack_real, pack_whole
 from redismetrics.columnar.metadata_columns import columns_of, joined, moved, texts, unpack
 from redismetrics.columnar.sample_codec import WITH_COLUMNS, pack_samples, unpack_samples
 from redismetrics.columnar.samples import Samples
@@ -231,3 +232,28 @@ def test_numbers_under_a_key(key: str, in_columns: bool) -> None:
 
 def test_numbers_without_metadata() -> None:
     assert np.isnan(metadata_columns.numbers({}, 3, "step")).all()
+
+
+@pytest.mark.parametrize(
+    ("parts", "columns", "expected"),
+    [
+        # What no worker writes: digits, a sign or a point around a number of the template.
+        ((b'{"step":5', b"}"), [np.array([3, 4])], [53, 54]),
+        ((b'{"step":-', b"}"), [np.array([3, 4])], [-3, -4]),
+        ((b'{"step":1.', b"}"), [np.array([3, 4])], [1.3, 1.4]),
+        ((b'{"step":', b"0}"), [np.array([3, 4])], [30, 40]),
+        # Numbers that JSON does not have.
+        ((b'{"step":1e99', b"9}"), [np.array([3, 4])], [math.nan, math.nan]),
+        ((b'{"step":', b"}"), [np.array([math.inf, 4.5])], [math.nan, 4.5]),
+    ],
+)
+def test_numbers_of_hostile_templates(
+    parts: tuple[bytes, ...], columns: list[Any], expected: list[float]
+) -> None:
+    kinds = b"f" if columns[0].dtype == np.float64 else b"i"
+    reader = Reader(msgpack.packb([2, 1, [[*parts, kinds]]]) + b"".join(
+        (pack_real if kinds == b"f" else pack_whole)(column, dense=False) for column in columns
+    ), 0, "test")  # fmt: skip
+    metadata = metadata_columns.unpack(reader, len(reader.data), 2)
+    found = metadata_columns.numbers(metadata, 2, "step")
+    np.testing.assert_array_equal(found, expected)

@@ -169,6 +169,33 @@ def test_regular_expressions_run_in_linear_time(pattern: str) -> None:
     budget.check()
 
 
+@pytest.mark.parametrize(
+    "double",
+    [
+        'label_join({}, "a", "", "a", "a")',
+        'label_replace({}, "a", "$1$1", "a", "(.*)")',
+        'label_replace({}, "a", "$x${{x}}", "a", "(?P<x>.*)")',
+    ],
+)
+def test_calls_inside_of_each_other_make_no_long_labels(double: str) -> None:
+    source = in_memory()
+    source.add({"__name__": "m", "a": "x" * 1024}, [(0, 1.0)])
+    expression = "m"
+    for _ in range(10):
+        expression = double.format(expression)
+    (series,) = ask(source, expression).data()["result"]
+    assert series["metric"]["a"] == "x" * MEGABYTE
+    for _ in range(20):
+        expression = double.format(expression)
+    tracemalloc.start()
+    try:
+        with pytest.raises(EvaluationFailed, match="must make labels of at most 16777216 "):
+            ask(source, expression, 0)
+        assert tracemalloc.get_traced_memory()[1] < 64 * MEGABYTE
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_regular_expression_that_needs_much_memory_is_refused() -> None:
     large = "((a{100}){100}){100}"
     with pytest.raises(InvalidExpression, match="1:1: parse error: illegal regex"):

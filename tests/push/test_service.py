@@ -208,6 +208,27 @@ def test_credentials_are_sent_and_never_shown(
         make(f"remote-write+{there.url}#token-file={tmp_path}/none")
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "reply"),
+    [
+        ("basic_file", "user:hush hush", "no user:hush hush, nor hush hush alone"),
+        ("headers_file", "X-Key: hush hushed", "hushed? hush!"),
+        ("token_file", "abc", "?key=hush%21, or key hush!"),
+    ],
+)
+def test_a_reply_that_repeats_secrets_is_shown_without_them(
+    make: Make, there: Receiver, tmp_path: Path, kind: str, text: str, reply: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_text(text)
+    there.answers = [(401, {}, reply.encode())]
+    credentials = Credentials(**{kind: str(file)})
+    service = make(f"remote-write+{there.url}/w?key=hush%21", credentials=credentials)
+    (problem,) = service.run_once()
+    assert "answered 401: " in problem
+    assert "hu" not in problem.partition("answered")[2]
+
+
 @pytest.mark.slow
 def test_a_target_that_is_gone_is_waited_for(make: Make) -> None:
     with receiving() as gone:

@@ -36,6 +36,7 @@ from redismetrics.store.urls import parse_multi_host_url
         ("redis://h/0?auth=geheim&access_token=geheim", "redis://h/0?auth=***&access_token=***"),
         ("localhost:6379", "localhost:6379"),
         ("geheim@localhost:6379", "***"),
+        ("host=db password=geheim dbname=m", "***"),
     ],
 )
 def test_a_shown_url_has_no_password(url: str, shown: str) -> None:
