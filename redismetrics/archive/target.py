@@ -101,7 +101,9 @@ def target_opener(
         return partial(PostgresTarget, url, schema=schema, prefix=prefix)
     if scheme == "clickhouse":
         from .clickhouse import ClickHouseTarget
+        from .clickhouse_connection import options_of
 
+        options_of(url)
         return partial(ClickHouseTarget, url, database=schema, prefix=prefix)
     if scheme == "file":
         from .parquet import ParquetTarget, folder_of

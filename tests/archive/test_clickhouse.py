@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redismetrics import ArchiveUnavailable, Metrics
+from redismetrics import ArchiveUnavailable, InvalidSetting, Metrics
 from redismetrics.archive.rows import RawRows, RollupRows, rollup_rows, series_of
 from redismetrics.archive.service import ArchiveService
 from redismetrics.archive.state import LevelState, MetricState, group_of
@@ -285,9 +285,25 @@ def test_a_forked_child_does_not_use_the_sockets_of_its_parent(to: str) -> None:
     target.close()
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("verfy=false", "one of clickhouse_connect.get_client, got 'verfy'; did you mean 'verify'"),
+        (
+            "connect_timeout=soon",
+            "must be a valid URL, got 'clickhouse://me:\\*\\*\\*@127.0.0.1:1/d",
+        ),
+    ],
+)
+def test_options_of_the_url_are_checked(options: str, text: str) -> None:
+    with pytest.raises(InvalidSetting, match=text) as caught:
+        open_target(f"clickhouse://me:hidden@127.0.0.1:1/d?{options}")
+    assert "hidden" not in str(caught.value)
+
+
 _IN_PROCESS = """
 import sys, time
-from redismetrics import ArchiveUnavailable, Metrics
+from redismetrics import ArchiveUnavailable, InvalidSetting, Metrics
 from tests.archive.tools import archive, compared
 url, namespace, to = sys.argv[1:]
 print(archive(url, namespace, to, "raw", "hour").rows, archive(url, namespace, to, "hour").rows)
