@@ -36,6 +36,7 @@ class Session:
 
 SESSIONS = {
     "README.md": Session(),
+    "docs/api.md": Session(),
     "docs/async-and-streams.md": Session(),
     "docs/deploying.md": Session(),
     "docs/http.md": Session(("starlette", "httpx"), options=()),
