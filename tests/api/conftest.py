@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from redismetrics import Metrics
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PATIENT, Server
 
 NEVER = 3600.0
 
@@ -33,7 +33,7 @@ def web(metrics: Metrics) -> Iterator[Any]:
     from tests.fixtures.webserver import running
 
     httpx = pytest.importorskip("httpx", reason="needs httpx")
-    with running(create_app(metrics)) as at, httpx.Client(base_url=at) as client:
+    with running(create_app(metrics)) as at, httpx.Client(base_url=at, **PATIENT) as client:
         yield client
 
 
@@ -47,7 +47,7 @@ def writable(metrics: Metrics) -> Iterator[Any]:
     httpx = pytest.importorskip("httpx", reason="needs httpx")
     limits = Limits(max_batch=5, body_bytes=2_000)
     app = create_app(metrics, allow_write=True, limits=limits)
-    with running(app) as at, httpx.Client(base_url=at) as client:
+    with running(app) as at, httpx.Client(base_url=at, **PATIENT) as client:
         yield client
 
 
@@ -62,6 +62,6 @@ def refusing(server: Server) -> Iterator[Any]:
     limits = Limits(max_batch=5, body_bytes=2_000)
     with Metrics(server.url, namespace="refusing", flush_interval=NEVER) as metrics:
         app = create_app(metrics, allow_write=True, limits=limits)
-        with running(app) as at, httpx.Client(base_url=at) as client:
+        with running(app) as at, httpx.Client(base_url=at, **PATIENT) as client:
             yield client
         assert metrics.stats()["recorded"] == 0

@@ -16,7 +16,7 @@ from starlette.routing import Mount
 
 from redismetrics import InvalidSetting, Metrics
 from redismetrics.api.app import create_app
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PATIENT, Server
 from tests.fixtures.webserver import error_message, running
 
 TOKEN = "s3cret-t0ken"
@@ -28,7 +28,7 @@ def test_all_paths_but_probes_need_the_token(
     caplog.set_level(logging.DEBUG)
     with (
         running(create_app(metrics, token=TOKEN, allow_write=True)) as at,
-        httpx.Client(base_url=at) as web,
+        httpx.Client(base_url=at, **PATIENT) as web,
     ):
         right = {"Authorization": f"Bearer {TOKEN}"}
         for path in ("/metrics", "/api/stats", "/openapi.json", "/api/stream", "/nowhere"):
@@ -62,7 +62,7 @@ def test_mounted_application_needs_the_token_on_the_same_paths(metrics: Metrics)
     app = create_app(metrics, token="t0ken")
     outer = Starlette(routes=[Mount("/inner", app)])
     outer.state.service = app.state.service
-    with running(outer) as at, httpx.Client(base_url=at) as web:
+    with running(outer) as at, httpx.Client(base_url=at, **PATIENT) as web:
         assert web.get("/inner/healthz").status_code == web.get("/inner/readyz").status_code == 200
         for path in (
             "/inner/api/stats",
@@ -83,9 +83,9 @@ def test_mounted_application_needs_the_token_on_the_same_paths(metrics: Metrics)
 )
 def test_paths_like_probes_need_the_token(metrics: Metrics, path: str) -> None:
     with running(create_app(metrics, token="t0ken")) as at:
-        assert httpx.get(f"{at}{path}").status_code == 401
+        assert httpx.get(f"{at}{path}", **PATIENT).status_code == 401
         two = [("Authorization", "Bearer no"), ("Authorization", "Bearer t0ken")]
-        assert httpx.get(f"{at}/api/stats", headers=two).status_code == 401
+        assert httpx.get(f"{at}/api/stats", headers=two, **PATIENT).status_code == 401
 
 
 def test_readyz_does_not_reveal_the_address_of_redis(
@@ -95,13 +95,15 @@ def test_readyz_does_not_reveal_the_address_of_redis(
     with Metrics(server.url, socket_timeout=0.5) as metrics:
         server.kill()
         with running(create_app(metrics, token="t0ken")) as at:
-            assert error_message(httpx.get(f"{at}/readyz"), 503) == "Redis does not answer"
+            assert (
+                error_message(httpx.get(f"{at}/readyz", **PATIENT), 503) == "Redis does not answer"
+            )
 
 
 def test_localhost_only_rejects_other_hosts(metrics: Metrics) -> None:
     with (
         running(create_app(metrics, allow_write=True, localhost_only=True)) as at,
-        httpx.Client(base_url=at) as web,
+        httpx.Client(base_url=at, **PATIENT) as web,
     ):
         port = urlsplit(at).port
         for host in (
@@ -125,11 +127,17 @@ def test_localhost_only_rejects_other_hosts(metrics: Metrics) -> None:
             assert "Host must be localhost" in error_message(refused, 403), host
         assert metrics.stats()["recorded"] == 0
     with running(create_app(metrics)) as at:
-        assert httpx.get(f"{at}/api/names", headers={"Host": "metrics.example"}).status_code == 200
+        assert (
+            httpx.get(f"{at}/api/names", headers={"Host": "metrics.example"}, **PATIENT).status_code
+            == 200
+        )
 
 
 def test_requests_of_other_sites_pages_are_rejected(metrics: Metrics) -> None:
-    with running(create_app(metrics, allow_write=True)) as at, httpx.Client(base_url=at) as web:
+    with (
+        running(create_app(metrics, allow_write=True)) as at,
+        httpx.Client(base_url=at, **PATIENT) as web,
+    ):
         cross = {"Sec-Fetch-Site": "cross-site"}
         for path in "/metrics", "/api/stats", "/api/stream", "/healthz":
             assert "cross-site" in error_message(web.get(path, headers=cross), 403)
@@ -142,7 +150,7 @@ def test_requests_of_other_sites_pages_are_rejected(metrics: Metrics) -> None:
 
 def test_one_token_reads_and_the_other_one_also_writes(metrics: Metrics) -> None:
     app = create_app(metrics, token=TOKEN, write_token="wr1te")
-    with running(app) as at, httpx.Client(base_url=at) as web:
+    with running(app) as at, httpx.Client(base_url=at, **PATIENT) as web:
 
         def headers(token: str) -> dict[str, str]:
             return {"Authorization": f"Bearer {token}"}
@@ -169,7 +177,10 @@ def test_one_token_reads_and_the_other_one_also_writes(metrics: Metrics) -> None
 
 
 def test_with_a_write_token_alone_reading_needs_none(metrics: Metrics) -> None:
-    with running(create_app(metrics, write_token="wr1te")) as at, httpx.Client(base_url=at) as web:
+    with (
+        running(create_app(metrics, write_token="wr1te")) as at,
+        httpx.Client(base_url=at, **PATIENT) as web,
+    ):
         assert web.get("/api/info").json()["writable"] is False
         assert web.post("/api/record", json={"name": "jobs"}).status_code == 403
         right = {"Authorization": "Bearer wr1te"}
@@ -182,7 +193,7 @@ def test_without_a_write_token_who_reads_may_write_if_anybody_may(
     metrics: Metrics, allow_write: bool
 ) -> None:
     app = create_app(metrics, token=TOKEN, allow_write=allow_write)
-    with running(app) as at, httpx.Client(base_url=at) as web:
+    with running(app) as at, httpx.Client(base_url=at, **PATIENT) as web:
         right = {"Authorization": f"Bearer {TOKEN}"}
         info = web.get("/api/info", headers=right).json()
         status = web.post("/api/record", json={"name": "jobs"}, headers=right).status_code

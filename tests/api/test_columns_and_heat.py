@@ -14,6 +14,7 @@ from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
 from tests.fixtures.queries import HOUR, at
+from tests.fixtures.servers import PATIENT
 from tests.fixtures.webserver import error_message, running
 
 WINDOW = {"since": at(0), "until": at(HOUR)}
@@ -34,7 +35,7 @@ def small(metrics: Metrics) -> Iterator[Any]:
     limits = Limits(max_rows=100)
     with (
         running(create_app(metrics, limits=limits)) as address,
-        httpx.Client(base_url=address) as client,
+        httpx.Client(base_url=address, **PATIENT) as client,
     ):
         yield client
 

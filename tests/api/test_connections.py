@@ -21,7 +21,7 @@ from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.connections import connection_class
 from redismetrics.api.limits import Limits
-from tests.fixtures.servers import PATIENCE
+from tests.fixtures.servers import PATIENCE, PATIENT
 from tests.fixtures.webserver import running
 
 
@@ -34,7 +34,7 @@ def test_slow_heads_shut_out_nobody(metrics: Metrics) -> None:
             stack.enter_context(client)
             client.sendall(b"GET /healthz HTTP/1.1\r\nX-" if number % 2 else b"")
             slow.append(client)
-        assert httpx.get(f"{at}/healthz").status_code == 200
+        assert httpx.get(f"{at}/healthz", **PATIENT).status_code == 200
         # The oldest was closed for the newer ones.
         with suppress(ConnectionResetError):
             assert slow[0].recv(1) == b""

@@ -19,7 +19,7 @@ from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
 from redismetrics.store import keys, requests
 from tests.fixtures.clients import NEVER
-from tests.fixtures.servers import PATIENCE, Server, wait_until
+from tests.fixtures.servers import PATIENCE, PATIENT, Server, wait_until
 from tests.fixtures.webserver import error_message, running
 
 RECORD, WAIT = "/api/record", "/api/record?wait=true"
@@ -36,7 +36,7 @@ def serve(url: str, namespace: str) -> Iterator[Serve]:
         metrics = Metrics(url, namespace=namespace, flush_interval=NEVER)
         app = create_app(metrics, allow_write=True, limits=Limits(**limits))
         context = running(app)
-        client = httpx.Client(base_url=context.__enter__(), timeout=PATIENCE)
+        client = httpx.Client(base_url=context.__enter__(), **PATIENT)
 
         def stop() -> None:
             client.close()
@@ -101,9 +101,7 @@ def test_concurrent_repeats_count_once(serve: Serve, url: str, namespace: str) -
     def send(number: int) -> int:
         start.wait()
         at = str(servers[number % 2].base_url).rstrip("/")
-        status: int = httpx.post(
-            at + WAIT, json=JOB, headers=key("k"), timeout=PATIENCE
-        ).status_code
+        status: int = httpx.post(at + WAIT, json=JOB, headers=key("k"), **PATIENT).status_code
         return status
 
     with ThreadPoolExecutor(12) as threads:
@@ -271,13 +269,13 @@ def test_a_request_that_could_not_be_remembered_counts_once(
         with running(app) as at:
             # Redis goes away before the request is remembered: this process does so.
             for _ in range(2):
-                response = httpx.post(at + RECORD, json=JOB, headers=key("k"))
+                response = httpx.post(at + RECORD, json=JOB, headers=key("k"), **PATIENT)
                 assert (response.status_code, response.json()) == (202, {"recorded": 1})
             server.restart()
             with server.client() as direct:
                 (name,) = direct.scan_iter(keys.request(namespace, "*"))
                 wait_until(lambda: direct.ttl(name) > 3_500, "it is remembered")
-            response = httpx.post(at + RECORD, json=JOB, headers=key("k"))
+            response = httpx.post(at + RECORD, json=JOB, headers=key("k"), **PATIENT)
             assert (response.status_code, response.json()) == (202, {"recorded": 1})
         assert metrics.query("jobs", aggregation="sum") == 3
 

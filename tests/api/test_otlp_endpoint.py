@@ -17,6 +17,7 @@ from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
 from tests.fixtures.otlp import delta_sums
+from tests.fixtures.servers import PATIENT
 from tests.fixtures.webserver import error_message, running
 
 
@@ -30,7 +31,7 @@ def test_names_and_series_of_requests_are_limited(metrics: Metrics) -> None:
     limits = Limits(max_recorded_names=3, max_recorded_series=8)
     with (
         running(create_app(metrics, allow_write=True, limits=limits)) as at,
-        httpx.Client(base_url=at) as web,
+        httpx.Client(base_url=at, **PATIENT) as web,
     ):
         assert web.post("/api/record", json=[{"name": "a"}, {"name": "b"}]).status_code == 202
         message = error_message(
@@ -66,7 +67,7 @@ def test_bytes_of_tags_that_requests_bring_are_limited(metrics: Metrics) -> None
     limits = Limits(max_recorded_bytes=40_000)
     with (
         running(create_app(metrics, allow_write=True, limits=limits)) as at,
-        httpx.Client(base_url=at) as web,
+        httpx.Client(base_url=at, **PATIENT) as web,
     ):
         answers = [web.post("/v1/metrics", json=tagged(10 * n, 9, 1000)) for n in range(6)]
         assert [answer.status_code for answer in answers] == [200] * 5 + [413]
@@ -97,7 +98,7 @@ def test_selected_resource_attributes_become_tags(metrics: Metrics) -> None:
                     {"key": "host.name", "value": {"stringValue": "ignored"}},
                 ]
             }
-            assert httpx.post(f"{at}/v1/metrics", json=body).json() == {}
+            assert httpx.post(f"{at}/v1/metrics", json=body, **PATIENT).json() == {}
     found = metrics.query("jobs", aggregation="sum", group_by=list(keys))
     assert sorted((each["service.instance.id"], each["sum"]) for each in found) == [
         ("a", 1),
@@ -119,7 +120,10 @@ def test_promtool_accepts_the_page_of_hostile_names(metrics: Metrics) -> None:
         {"name": "took_bucket", "type": "gauge", "value": -1e308},
         {"name": "took", "type": "histogram", "value": 1e308, "tags": {"le": "+Inf"}},
     ]
-    with running(create_app(metrics, allow_write=True)) as at, httpx.Client(base_url=at) as web:
+    with (
+        running(create_app(metrics, allow_write=True)) as at,
+        httpx.Client(base_url=at, **PATIENT) as web,
+    ):
         assert web.post("/api/record", json=samples).status_code == 202
         metrics.flush()
         body = delta_sums("of.otel", tags=3)

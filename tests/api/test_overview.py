@@ -14,6 +14,7 @@ from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.cached_answers import CachedAnswers
 from redismetrics.api.limits import Limits
+from tests.fixtures.servers import PATIENT
 from tests.fixtures.webserver import error_message, running
 
 # A window of whole hours that is past and still held by the minute.
@@ -144,7 +145,7 @@ def test_an_empty_store_and_an_empty_window(web: Any, metrics: Metrics) -> None:
 
 def test_beyond_the_limit_of_series_metrics_have_no_figures(filled: Metrics) -> None:
     app = create_app(filled, limits=Limits(max_series=2))
-    with running(app) as at, httpx.Client(base_url=at) as web:
+    with running(app) as at, httpx.Client(base_url=at, **PATIENT) as web:
         found = by_name(overview(web, WINDOW))
     assert [name for name, row in found.items() if row["rate"] is not None] == ["depth"]
     assert found["jobs"]["series"] == 2

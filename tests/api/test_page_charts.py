@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 
 from redismetrics import Metrics
 from redismetrics.api.app import create_app
-from tests.fixtures.servers import PATIENCE, Server
+from tests.fixtures.servers import PATIENT, Server
 from tests.fixtures.webserver import running
 
 pytestmark = pytest.mark.slow
@@ -72,7 +72,7 @@ def address(recorded: Metrics) -> Iterator[str]:
 
 def ask(address: str, path: str, **values: Any) -> Any:
     edges = {"since": SINCE, "until": UNTIL}
-    response = httpx.get(f"{address}/api/{path}", params={**edges, **values}, timeout=PATIENCE)
+    response = httpx.get(f"{address}/api/{path}", params={**edges, **values}, **PATIENT)
     assert response.status_code == 200, response.text
     return response.json()
 

@@ -19,7 +19,7 @@ from playwright.sync_api import expect
 
 from redismetrics import Metrics
 from redismetrics.api.app import create_app
-from tests.fixtures.servers import PATIENCE, Server
+from tests.fixtures.servers import PATIENT, Server
 from tests.fixtures.webserver import running
 
 pytestmark = pytest.mark.slow
@@ -88,7 +88,7 @@ def window() -> dict[str, int]:
 
 
 def ask(address: str, path: str, **values: Any) -> Any:
-    response = httpx.get(f"{address}/api/{path}", params=values, timeout=PATIENCE)
+    response = httpx.get(f"{address}/api/{path}", params=values, **PATIENT)
     assert response.status_code == 200, response.text
     return response.json()
 

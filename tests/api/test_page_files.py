@@ -9,6 +9,7 @@ import pytest
 
 import redismetrics
 from redismetrics import Metrics
+from tests.fixtures.servers import PATIENT
 from tests.fixtures.webserver import running
 
 httpx = pytest.importorskip("httpx", reason="needs httpx")
@@ -26,7 +27,7 @@ FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file())
 @pytest.fixture
 def guarded(metrics: Metrics) -> Iterator[Any]:
     app = create_app(metrics, token="secret", localhost_only=True)
-    with running(app) as at, httpx.Client(base_url=at) as client:
+    with running(app) as at, httpx.Client(base_url=at, **PATIENT) as client:
         yield client
 
 
@@ -103,7 +104,10 @@ def test_token_is_needed_for_everything_else(guarded: Any) -> None:
 
 
 def test_page_can_be_left_out(metrics: Metrics) -> None:
-    with running(create_app(metrics, page=False)) as at, httpx.Client(base_url=at) as client:
+    with (
+        running(create_app(metrics, page=False)) as at,
+        httpx.Client(base_url=at, **PATIENT) as client,
+    ):
         assert client.get("/").status_code == 404
         assert client.get("/ui/x/js/app.js").status_code == 404
 
@@ -113,7 +117,7 @@ def test_mounted_page_is_below_its_path(metrics: Metrics) -> None:
     mounted = Starlette(routes=[Mount("/metrics-ui", app)])
     # Used by the server of the tests.
     mounted.state.service = app.state.service
-    with running(mounted) as at, httpx.Client(base_url=at) as client:
+    with running(mounted) as at, httpx.Client(base_url=at, **PATIENT) as client:
         page = client.get("/metrics-ui/")
         assert page.status_code == 200
         assert client.get(f"/metrics-ui/{links(page.text)[-1]}").status_code == 200

@@ -14,6 +14,7 @@ httpx = pytest.importorskip("httpx", reason="needs httpx")
 
 from redismetrics import Metrics
 from redismetrics.api.app import create_app
+from tests.fixtures.servers import PATIENT
 from tests.fixtures.webserver import error_message, running
 
 
@@ -148,7 +149,7 @@ def test_ages_count_back_from_the_clock_of_the_client(url: str, namespace: str) 
 
         def total(**window: str) -> Any:
             query = {"name": "jobs", "aggregation": "sum", **window}
-            return httpx.get(f"{at}/api/query", params=query).json()["results"]
+            return httpx.get(f"{at}/api/query", params=query, **PATIENT).json()["results"]
 
         assert total(since="100s") == 1
         assert total(since="3m") == 2

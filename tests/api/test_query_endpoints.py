@@ -20,7 +20,7 @@ from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
 from redismetrics.export import export
 from tests.fixtures.exposition import of_users
-from tests.fixtures.servers import PATIENCE, Server
+from tests.fixtures.servers import PATIENT, Server
 from tests.fixtures.webserver import error_message, running
 
 NEVER = 3600.0
@@ -135,7 +135,7 @@ def test_series_and_rows_are_limited(metrics: Metrics) -> None:
         metrics.increment("few", tags={"n": number % 3})
     with (
         running(create_app(metrics, limits=Limits(max_series=5, max_rows=2))) as at,
-        httpx.Client(base_url=at) as web,
+        httpx.Client(base_url=at, **PATIENT) as web,
     ):
         assert "a query must read at most 5 series (limit max_series), got 6" in error_message(
             web.get("/api/query?name=jobs&aggregation=sum"), 413
@@ -156,7 +156,7 @@ def test_rows_are_limited_before_they_are_built(metrics: Metrics) -> None:
         metrics.increment("jobs", tags={"n": number})
     with (
         running(create_app(metrics, limits=Limits(max_rows=2_000))) as at,
-        httpx.Client(base_url=at) as web,
+        httpx.Client(base_url=at, **PATIENT) as web,
     ):
         filled = "/api/time_series?name=jobs&interval=1m&window=24h&group_by=n&fill=true"
         message = error_message(web.get(filled), 413)
@@ -171,7 +171,7 @@ def test_without_redis_all_but_healthz_respond_503(fresh_server: Callable[..., S
     server = fresh_server()
     with Metrics(server.url, flush_interval=NEVER, socket_timeout=0.5) as metrics:
         app = create_app(metrics, allow_write=True)
-        with running(app) as at, httpx.Client(base_url=at, timeout=PATIENCE) as web:
+        with running(app) as at, httpx.Client(base_url=at, **PATIENT) as web:
             assert web.get("/readyz").json() == {"status": "ok"}
             server.kill()
             assert web.get("/healthz").status_code == 200

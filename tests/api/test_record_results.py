@@ -24,7 +24,7 @@ from redismetrics.recording.encode import EncodedBatch
 from redismetrics.recording.flush_result import FlushResult, SettledWatch
 from redismetrics.store import keys
 from tests.fixtures.clients import NEVER
-from tests.fixtures.servers import PATIENCE, Server, wait_until
+from tests.fixtures.servers import PATIENCE, PATIENT, Server, wait_until
 from tests.fixtures.webserver import error_message, running
 from tests.recording.helpers import collect
 
@@ -42,7 +42,7 @@ def metrics(url: str, namespace: str) -> Iterator[Metrics]:
 def web(metrics: Metrics) -> Iterator[Any]:
     with (
         running(create_app(metrics, allow_write=True)) as at,
-        httpx.Client(base_url=at, timeout=PATIENCE) as client,
+        httpx.Client(base_url=at, **PATIENT) as client,
     ):
         yield client
 
@@ -85,7 +85,7 @@ def test_samples_outside_the_time_bounds_of_redis_are_reported(
     ):
         mine = time.time() + ahead
         body = [{"name": "jobs", "timestamp": mine}, {"name": "jobs", "timestamp": mine - 1}]
-        assert result(httpx.post(at + WAIT, json=body)) == (2, 0, {reason: 2})
+        assert result(httpx.post(at + WAIT, json=body, **PATIENT)) == (2, 0, {reason: 2})
         assert metrics.flush() == FlushResult(0, {reason: 2})
 
 
@@ -147,7 +147,7 @@ def test_samples_beyond_the_buffer_are_reported(url: str, namespace: str) -> Non
             for number in range(100)
             for n in range(50)
         ]
-        recorded, stored, dropped = result(httpx.post(at + WAIT, json=body, timeout=PATIENCE))
+        recorded, stored, dropped = result(httpx.post(at + WAIT, json=body, **PATIENT))
         assert (recorded, set(dropped)) == (5_000, {"buffer_full"})
         found = metrics.stats()
         assert (found["stored"], found["dropped"]) == (stored, dropped)
@@ -187,13 +187,11 @@ def test_samples_that_waited_too_long_are_reported_to_the_repeat(
     now = [0.0]
     metrics._recorder.steady_clock = lambda: now[0]
     body, headers = {"name": "jobs"}, {"Idempotency-Key": "k1"}
-    message = error_message(
-        httpx.post(at + WAIT, json=body, headers=headers, timeout=PATIENCE), 504
-    )
+    message = error_message(httpx.post(at + WAIT, json=body, headers=headers, **PATIENT), 504)
     assert "within 0.2 s (limit wait_seconds)" in message
     # This process recognises the repeat although Redis is away.
-    assert httpx.post(at + WAIT, json=body, headers=headers).status_code == 409
-    assert httpx.post(at + WAIT, json={"name": "x"}, headers=headers).status_code == 422
+    assert httpx.post(at + WAIT, json=body, headers=headers, **PATIENT).status_code == 409
+    assert httpx.post(at + WAIT, json={"name": "x"}, headers=headers, **PATIENT).status_code == 422
     now[0] += metrics.settings.buffer_age + 1
     metrics.increment("other")
     collect(metrics)
@@ -207,7 +205,7 @@ def test_samples_that_waited_too_long_are_reported_to_the_repeat(
 
 def test_a_timeout_says_what_to_do(leaving: tuple[Server, Metrics, str]) -> None:
     server, metrics, at = leaving
-    message = error_message(httpx.post(at + WAIT, json={"name": "jobs"}, timeout=PATIENCE), 504)
+    message = error_message(httpx.post(at + WAIT, json={"name": "jobs"}, **PATIENT), 504)
     assert "without an Idempotency-Key, a retry would count the samples again" in message
     server.restart()
     assert metrics.flush() == FlushResult(1)
@@ -234,7 +232,7 @@ def test_a_closed_client_records_nothing(url: str, namespace: str) -> None:
     with running(create_app(metrics, allow_write=True)) as at:
         metrics.close()
         for path in ("/api/record", WAIT):
-            message = error_message(httpx.post(at + path, json={"name": "jobs"}), 503)
+            message = error_message(httpx.post(at + path, json={"name": "jobs"}, **PATIENT), 503)
             assert "closed" in message
 
 

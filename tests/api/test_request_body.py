@@ -24,7 +24,7 @@ from redismetrics.api import request_body
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
 from redismetrics.api.request_body import Bodies
-from tests.fixtures.servers import PATIENCE, wait_until
+from tests.fixtures.servers import PATIENCE, PATIENT, wait_until
 from tests.fixtures.webserver import error_message, running
 
 
@@ -117,7 +117,7 @@ def test_slow_body_times_out(metrics: Metrics) -> None:
         assert time.monotonic() - began < PATIENCE
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"body must arrive within 0.3 s (limit body_seconds), got 1 bytes of it" in answer
-        assert httpx.post(f"{at}/api/record", json={"name": "jobs"}).status_code == 202
+        assert httpx.post(f"{at}/api/record", json={"name": "jobs"}, **PATIENT).status_code == 202
 
 
 def test_slow_bodies_shut_out_nobody(metrics: Metrics) -> None:
@@ -135,7 +135,7 @@ def test_slow_bodies_shut_out_nobody(metrics: Metrics) -> None:
             stack.enter_context(client)
             client.sendall(head + b" " * (9_000 if number % 2 else 0))
             slow.append(client)
-        assert httpx.post(f"{at}/api/record", json={"name": "jobs"}).status_code == 202
+        assert httpx.post(f"{at}/api/record", json={"name": "jobs"}, **PATIENT).status_code == 202
         # The oldest were given up for newer ones.
         answer = slow[0].recv(4096)
         assert answer.startswith(b"HTTP/1.1 408 ")

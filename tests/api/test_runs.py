@@ -12,6 +12,7 @@ httpx = pytest.importorskip("httpx", reason="needs httpx")
 from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
+from tests.fixtures.servers import PATIENT
 from tests.fixtures.training import start, train
 from tests.fixtures.webserver import error_message, running
 
@@ -57,14 +58,17 @@ def test_runs_are_limited(web: Any, trained: Metrics) -> None:
     assert [(run["tags"]["run"], run["count"]) for run in whole["runs"]] == [("r3", len(STEPS))]
     assert whole["left_off"] == 2
     limits = Limits(max_rows=30, max_series=2)
-    with running(create_app(trained, limits=limits)) as at, httpx.Client(base_url=at) as strict:
+    with (
+        running(create_app(trained, limits=limits)) as at,
+        httpx.Client(base_url=at, **PATIENT) as strict,
+    ):
         message = error_message(strict.get("/api/runs?name=loss&group_by=run"), 413)
         assert "limit max_series" in message
         message = error_message(strict.get("/api/tags?name=loss"), 413)
         assert "limit max_series" in message
     with (
         running(create_app(trained, limits=Limits(max_rows=30))) as at,
-        httpx.Client(base_url=at) as strict,
+        httpx.Client(base_url=at, **PATIENT) as strict,
     ):
         message = error_message(strict.get("/api/runs?name=loss&group_by=run"), 413)
         assert "limit max_rows" in message
@@ -92,7 +96,7 @@ def test_wrong_parameters(web: Any, path: str, message: str) -> None:
 @pytest.mark.parametrize("path", ["runs?name=loss", "tags?name=loss"])
 def test_token_and_host_are_checked(metrics: Metrics, path: str) -> None:
     app = create_app(metrics, token="secret", localhost_only=True)
-    with running(app) as at, httpx.Client(base_url=at) as client:
+    with running(app) as at, httpx.Client(base_url=at, **PATIENT) as client:
         assert client.get(f"/api/{path}").status_code == 401
         given = {"Authorization": "Bearer secret"}
         assert client.get(f"/api/{path}", headers=given).status_code == 200

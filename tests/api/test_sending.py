@@ -19,7 +19,7 @@ from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
 from redismetrics.api.sending import SendingMiddleware
-from tests.fixtures.servers import PATIENCE, wait_until
+from tests.fixtures.servers import PATIENCE, PATIENT, wait_until
 from tests.fixtures.webserver import error_message, running
 
 
@@ -50,7 +50,7 @@ def test_unread_responses_hold_their_places_and_are_given_up(metrics: Metrics) -
     service = app.state.service
     with (
         running(app) as at,
-        httpx.Client(base_url=at, timeout=PATIENCE) as web,
+        httpx.Client(base_url=at, **PATIENT) as web,
         request_without_reading(at, "/api/metrics?limit=3000"),
     ):
         wait_until(lambda: service.unsent.held > 8_000_000, "the response is made")
@@ -82,7 +82,7 @@ def test_unread_stream_gives_up_its_place(metrics: Metrics) -> None:
 def test_responses_are_compressed_and_have_security_headers(metrics: Metrics) -> None:
     for number in range(50):
         metrics.increment("jobs", tags={"queue": f"queue {number}"})
-    with running(create_app(metrics)) as at, httpx.Client(base_url=at) as web:
+    with running(create_app(metrics)) as at, httpx.Client(base_url=at, **PATIENT) as web:
         for path in "/metrics", "/api/query?name=jobs&aggregation=sum&group_by=queue":
             plain = web.get(path, headers={"Accept-Encoding": "identity"})
             small = web.get(path, headers={"Accept-Encoding": "br, gzip;q=0.5"})

@@ -17,7 +17,7 @@ httpx = pytest.importorskip("httpx", reason="needs httpx")
 from redismetrics import InvalidSetting, Metrics
 from redismetrics.api.server import read_token
 from redismetrics.store import embedded
-from tests.fixtures.servers import PATIENCE, wait_until
+from tests.fixtures.servers import PATIENCE, PATIENT, wait_until
 from tests.fixtures.webserver import Events
 
 ROOT = Path(__file__).parents[2]
@@ -77,14 +77,16 @@ def test_serve_runs_until_sigterm(url: str, metrics: Metrics, tmp_path: Path) ->
             line = process.stderr.readline()
             assert line.startswith("serving on http://127.0.0.1:"), line + process.stderr.read()
             at = line.removeprefix("serving on ").strip()
-            with httpx.Client(base_url=at, headers={"Authorization": f"Bearer {TOKEN}"}) as web:
+            with httpx.Client(
+                base_url=at, headers={"Authorization": f"Bearer {TOKEN}"}, **PATIENT
+            ) as web:
                 assert web.post("/api/record", json={"name": "jobs", "value": 5}).status_code == 202
                 wait_until(
                     lambda: metrics.query("jobs", aggregation="sum") == 5,
                     "what was recorded is stored",
                 )
                 assert web.get("/api/query?name=jobs&aggregation=sum").json()["results"] == 5
-                assert httpx.get(f"{at}/api/stats").status_code == 401
+                assert httpx.get(f"{at}/api/stats", **PATIENT).status_code == 401
                 events = Events(web, "/api/stream")
                 assert events.open.wait(PATIENCE)
                 process.send_signal(signal.SIGTERM)
@@ -187,7 +189,7 @@ def record_and_stop(command: list[str], number: signal.Signals) -> tuple[int, st
                 assert line, "the server did not start"
                 line = process.stderr.readline()
             at = line.partition("serving on ")[2].strip()
-            with httpx.Client(base_url=at) as web:
+            with httpx.Client(base_url=at, **PATIENT) as web:
                 for _ in range(50):
                     assert web.post("/api/record", json={"name": "jobs"}).status_code == 202
             process.send_signal(number)

@@ -17,7 +17,7 @@ from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
 from redismetrics.api.service import ConcurrencyLimiter
-from tests.fixtures.servers import PATIENCE, Server, wait_until
+from tests.fixtures.servers import PATIENCE, PATIENT, Server, wait_until
 from tests.fixtures.webserver import error_message, running
 
 NEVER = 3600.0
@@ -30,14 +30,12 @@ def test_slow_queries_are_limited_and_block_no_other_requests(
     limits = Limits(max_concurrent=2, max_queued=1)
     with Metrics(server.url, flush_interval=NEVER, socket_timeout=3) as metrics:
         app = create_app(metrics, limits=limits)
-        with running(app) as at, httpx.Client(base_url=at, timeout=PATIENCE) as web:
+        with running(app) as at, httpx.Client(base_url=at, **PATIENT) as web:
             server.pause()
             codes: list[int] = []
             threads = [
                 threading.Thread(
-                    target=lambda: codes.append(
-                        httpx.get(f"{at}/api/names", timeout=PATIENCE).status_code
-                    )
+                    target=lambda: codes.append(httpx.get(f"{at}/api/names", **PATIENT).status_code)
                 )
                 for _ in range(3)
             ]

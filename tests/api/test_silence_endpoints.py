@@ -20,7 +20,7 @@ from redismetrics.alerts.runner import Runner
 from redismetrics.api.app import create_app
 from redismetrics.store.connection import Store
 from tests.alerts.engines import ScriptedEngine
-from tests.fixtures.servers import PROCESS_PATIENCE
+from tests.fixtures.servers import PATIENT, PROCESS_PATIENCE
 from tests.fixtures.webserver import running
 
 AMTOOL = shutil.which("amtool")
@@ -35,7 +35,7 @@ def address(metrics: Metrics) -> Iterator[str]:
 @pytest.fixture
 def web(address: str) -> Iterator[Any]:
     httpx = pytest.importorskip("httpx", reason="needs httpx")
-    with httpx.Client(base_url=address) as client:
+    with httpx.Client(base_url=address, **PATIENT) as client:
         yield client
 
 
@@ -136,9 +136,9 @@ def test_a_long_body_is_refused(web: Any) -> None:
 def test_nothing_is_written_without_the_right(metrics: Metrics) -> None:
     httpx = pytest.importorskip("httpx", reason="needs httpx")
     with running(create_app(metrics)) as at:
-        assert httpx.post(f"{at}/api/v2/silences", json=silence()).status_code == 405
-        assert httpx.delete(f"{at}/api/v2/silence/a").status_code == 405
-        assert httpx.get(f"{at}/api/v2/silences").json() == []
+        assert httpx.post(f"{at}/api/v2/silences", json=silence(), **PATIENT).status_code == 405
+        assert httpx.delete(f"{at}/api/v2/silence/a", **PATIENT).status_code == 405
+        assert httpx.get(f"{at}/api/v2/silences", **PATIENT).json() == []
 
 
 def test_alerts_have_the_forms_of_prometheus_and_alertmanager(

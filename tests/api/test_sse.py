@@ -17,7 +17,7 @@ from redismetrics import AsyncMetrics, Metrics
 from redismetrics.api import sse
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
-from tests.fixtures.servers import PATIENCE, Server, wait_until
+from tests.fixtures.servers import PATIENCE, PATIENT, Server, wait_until
 from tests.fixtures.webserver import Events, running
 
 NEVER = 3600.0
@@ -43,7 +43,7 @@ def leave(events: Events) -> None:
 
 def test_a_sum_too_large_for_a_float_is_null_and_the_stream_continues(metrics: Metrics) -> None:
     app = create_app(metrics, limits=FAST_HEARTBEAT)
-    with running(app) as at, httpx.Client(base_url=at) as web:
+    with running(app) as at, httpx.Client(base_url=at, **PATIENT) as web:
         events = Events(web, "/api/stream?every=0.1")
         assert events.open.wait(PATIENCE)
         metrics.histogram("huge", 1.7e308)
@@ -61,7 +61,7 @@ def test_a_sum_too_large_for_a_float_is_null_and_the_stream_continues(metrics: M
 
 def test_stream_sends_samples_and_ends_with_its_client(metrics: Metrics, server: Server) -> None:
     app = create_app(metrics, limits=FAST_HEARTBEAT)
-    with running(app) as at, httpx.Client(base_url=at) as web:
+    with running(app) as at, httpx.Client(base_url=at, **PATIENT) as web:
         events = Events(web, "/api/stream?name=job*&tag=queue%3Dmail")
         assert events.open.wait(PATIENCE)
         metrics.increment("jobs", 2, tags={"queue": "mail"}, metadata={"line": "a\nb"})
@@ -93,7 +93,7 @@ def test_stream_sends_samples_and_ends_with_its_client(metrics: Metrics, server:
 def test_stream_sends_summaries(metrics: Metrics) -> None:
     with (
         running(create_app(metrics, limits=FAST_HEARTBEAT)) as at,
-        httpx.Client(base_url=at) as web,
+        httpx.Client(base_url=at, **PATIENT) as web,
     ):
         events = Events(web, "/api/stream?name=took&every=0.2")
         assert events.open.wait(PATIENCE)
@@ -127,7 +127,7 @@ def test_stream_sends_summaries(metrics: Metrics) -> None:
 def test_stream_sends_one_summary_for_each_metric(metrics: Metrics) -> None:
     with (
         running(create_app(metrics, limits=FAST_HEARTBEAT)) as at,
-        httpx.Client(base_url=at) as web,
+        httpx.Client(base_url=at, **PATIENT) as web,
     ):
         events = Events(web, "/api/stream?every=0.2&by=name")
         assert events.open.wait(PATIENCE)
@@ -147,7 +147,7 @@ def test_streams_end_with_the_server_and_are_limited(
     # uvicorn would wait that long for open connections.
     monkeypatch.setattr("redismetrics.api.server._GRACEFUL_SECONDS", 3_600)
     app = create_app(metrics, limits=Limits(max_streams=1))
-    with httpx.Client() as web:
+    with httpx.Client(**PATIENT) as web:
         # One application may be served more than once.
         for _ in range(2):
             with running(app) as at:
@@ -164,7 +164,7 @@ def test_application_of_an_async_client(url: str, namespace: str) -> None:
     ametrics = AsyncMetrics(url, namespace=namespace, flush_interval=0.05)
     with (
         running(create_app(ametrics, limits=FAST_HEARTBEAT)) as at,
-        httpx.Client(base_url=at) as web,
+        httpx.Client(base_url=at, **PATIENT) as web,
     ):
         events = Events(web, "/api/stream")
         assert events.open.wait(PATIENCE)
@@ -187,7 +187,7 @@ def test_stream_catches_up_after_a_restart_of_redis(
     with (
         metrics,
         running(create_app(metrics, limits=FAST_HEARTBEAT)) as at,
-        httpx.Client(base_url=at) as web,
+        httpx.Client(base_url=at, **PATIENT) as web,
     ):
         events = Events(web, "/api/stream?name=depth")
         assert events.open.wait(PATIENCE)
@@ -217,7 +217,7 @@ def test_failed_stream_gets_an_error_and_frees_its_slot(
     server = fresh_server()
     with Metrics(server.url, flush_interval=NEVER, socket_timeout=0.5) as metrics:
         app = create_app(metrics, limits=Limits(max_streams=1))
-        with running(app) as at, httpx.Client(base_url=at, timeout=PATIENCE) as web:
+        with running(app) as at, httpx.Client(base_url=at, **PATIENT) as web:
             server.kill()
             for _ in range(2):
                 refused = web.get("/api/stream")

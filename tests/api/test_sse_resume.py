@@ -12,7 +12,7 @@ httpx = pytest.importorskip("httpx", reason="needs httpx")
 from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
-from tests.fixtures.servers import PATIENCE, Server, wait_until
+from tests.fixtures.servers import PATIENCE, PATIENT, Server, wait_until
 from tests.fixtures.webserver import Events, error_message, running
 
 LIMITS = Limits(heartbeat_seconds=0.05)
@@ -22,7 +22,7 @@ LIMITS = Limits(heartbeat_seconds=0.05)
 def web(metrics: Metrics) -> Iterator[Any]:
     with (
         running(create_app(metrics, limits=LIMITS)) as at,
-        httpx.Client(base_url=at, timeout=PATIENCE) as client,
+        httpx.Client(base_url=at, **PATIENT) as client,
     ):
         yield client
 

@@ -19,7 +19,7 @@ httpx = pytest.importorskip("httpx", reason="needs httpx")
 from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PATIENT, Server
 from tests.fixtures.webserver import error_message, running
 
 NEVER = 3600.0
@@ -32,7 +32,7 @@ def refusing_default(server: Server) -> Iterator[Any]:
     with Metrics(server.url, namespace="bounds", flush_interval=NEVER) as metrics:
         with (
             running(create_app(metrics, allow_write=True)) as at,
-            httpx.Client(base_url=at) as client,
+            httpx.Client(base_url=at, **PATIENT) as client,
         ):
             yield client
         assert metrics.stats()["recorded"] == 0
@@ -208,13 +208,13 @@ def test_who_records_already_is_not_shut_out_by_new_series(
         running(create_app(metrics, allow_write=True, limits=Limits(**limit))) as at,
     ):
         known = {"name": "jobs", "tags": {"queue": "mail"}, "model": "llama"}
-        assert httpx.post(f"{at}/api/record", json=known).status_code == 202
+        assert httpx.post(f"{at}/api/record", json=known, **PATIENT).status_code == 202
         for number in range(20):
             new = {"name": "flood", "tags": {"n": f"{number:050}"}}
-            last = httpx.post(f"{at}/api/record", json=new).status_code
+            last = httpx.post(f"{at}/api/record", json=new, **PATIENT).status_code
         assert last == 413
-        assert httpx.post(f"{at}/api/record", json=[known, known]).status_code == 202
+        assert httpx.post(f"{at}/api/record", json=[known, known], **PATIENT).status_code == 202
         # New ones are still rejected, also beside known ones.
         for other in ({**known, "model": "qwen"}, {"name": "more"}, new):
-            assert httpx.post(f"{at}/api/record", json=[known, other]).status_code == 413
+            assert httpx.post(f"{at}/api/record", json=[known, other], **PATIENT).status_code == 413
         assert metrics.query("jobs", aggregation="sum") == 3

@@ -23,6 +23,7 @@ from redismetrics.columnar.summaries import of_points
 from redismetrics.store import keys
 from tests.archive.conftest import Postgres
 from tests.archive.tools import DAY
+from tests.fixtures.servers import PATIENT
 from tests.fixtures.shell import Shell
 from tests.fixtures.webserver import error_message, running
 
@@ -225,7 +226,7 @@ def test_http_reads_through(client: Metrics, to: str) -> None:
     window = {"since": str(OLD), "until": str(OLD + 3 * DAY)}
     with (
         running(create_app(client, limits=limits)) as at,
-        httpx.Client(base_url=at) as web,
+        httpx.Client(base_url=at, **PATIENT) as web,
     ):
         found = web.get("/api/query", params={**window, "name": "jobs", "aggregation": "sum"})
         assert found.json()["results"] == 6

@@ -26,7 +26,7 @@ from redismetrics.recording.backoff import Backoff
 from redismetrics.store.connection import Store
 from tests.fixtures.exposition import samples
 from tests.fixtures.prometheus import running_prometheus
-from tests.fixtures.servers import PATIENCE, free_port, seconds_beside, wait_until
+from tests.fixtures.servers import PATIENCE, PATIENT, free_port, seconds_beside, wait_until
 from tests.fixtures.webserver import running as serving
 from tests.push.receivers import Receiver, otlp_points, receiving
 
@@ -85,7 +85,7 @@ def asked(at: str) -> Page:
     import httpx
 
     query = {"query": '{job="shop"}', "time": str(time.time() + 1)}
-    answer = httpx.get(f"{at}/api/v1/query", params=query).json()
+    answer = httpx.get(f"{at}/api/v1/query", params=query, **PATIENT).json()
     found = {}
     for each in answer.get("data", {}).get("result", ()):
         name = each["metric"].pop("__name__")
@@ -121,7 +121,7 @@ def answers(url: str) -> bool:
     import httpx
 
     try:
-        return httpx.get(url).status_code == 200
+        return httpx.get(url, **PATIENT).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -185,7 +185,9 @@ def test_every_sample_in_prometheus_is_a_total_of_ours(recorded: Metrics, tmp_pa
             counts = service.targets[0].queue.counts
             assert (counts.refused, counts.dropped) == (0, 0)
         (series,) = httpx.get(
-            f"{at}/api/v1/query", params={"query": "mails_total[1h]", "time": str(time.time() + 1)}
+            f"{at}/api/v1/query",
+            params={"query": "mails_total[1h]", "time": str(time.time() + 1)},
+            **PATIENT,
         ).json()["data"]["result"]
     times, values = zip(*((at, int(value)) for at, value in series["values"]), strict=True)
     print(f"{len(values)} samples of {len(set(values))} totals, {counts.sent} in all series")

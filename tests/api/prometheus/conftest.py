@@ -11,6 +11,7 @@ pytest.importorskip("re2", reason="needs redismetrics[promql]")
 from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from tests.api.prometheus.answers import BASE
+from tests.fixtures.servers import PATIENT
 from tests.fixtures.webserver import running
 
 
@@ -19,7 +20,7 @@ def prometheus(metrics: Metrics) -> Iterator[Any]:
     """A client of an application that has the external label `job` and also records."""
     httpx = pytest.importorskip("httpx", reason="needs httpx")
     app = create_app(metrics, allow_write=True, external_labels={"job": "api"})
-    with running(app) as at, httpx.Client(base_url=f"{at}/api/v1") as client:
+    with running(app) as at, httpx.Client(base_url=f"{at}/api/v1", **PATIENT) as client:
         yield client
 
 

@@ -14,7 +14,7 @@ from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from tests.api.prometheus.answers import BASE, data
 from tests.fixtures.prometheus import running_prometheus
-from tests.fixtures.servers import PATIENCE, free_port, seconds_beside
+from tests.fixtures.servers import PATIENCE, PATIENT, free_port, seconds_beside
 from tests.fixtures.webserver import running
 
 httpx = pytest.importorskip("httpx", reason="needs httpx")
@@ -28,7 +28,7 @@ OWN = '__name__!~"redismetrics_.+|scrape_.+|up"'
 
 def instant(at: str, query: str, when: float) -> Answer:
     """Return the value of each series."""
-    response = httpx.get(f"{at}/api/v1/query", params={"query": query, "time": when})
+    response = httpx.get(f"{at}/api/v1/query", params={"query": query, "time": when}, **PATIENT)
     return {
         tuple(sorted(each["metric"].items())): each["value"][1] for each in data(response)["result"]
     }
@@ -37,7 +37,7 @@ def instant(at: str, query: str, when: float) -> Answer:
 def ranged(at: str, query: str, times: tuple[float, float, float]) -> Answer:
     start, end, step = times
     parameters = {"query": query, "start": start, "end": end, "step": step}
-    response = httpx.get(f"{at}/api/v1/query_range", params=parameters)
+    response = httpx.get(f"{at}/api/v1/query_range", params=parameters, **PATIENT)
     return {
         tuple(sorted(each["metric"].items())): dict(each["values"])
         for each in data(response)["result"]

@@ -10,6 +10,7 @@ from redismetrics import Metrics
 from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
 from tests.api.prometheus.answers import BASE, data, error
+from tests.fixtures.servers import PATIENT
 from tests.fixtures.webserver import running
 
 
@@ -158,14 +159,20 @@ def test_errors_of_other_layers_are_in_the_envelope(prometheus: Any) -> None:
 
 def test_token_and_host_are_checked_as_for_all_paths(metrics: Metrics) -> None:
     httpx = pytest.importorskip("httpx", reason="needs httpx")
-    with running(create_app(metrics, token="secret")) as at, httpx.Client(base_url=at) as web:
+    with (
+        running(create_app(metrics, token="secret")) as at,
+        httpx.Client(base_url=at, **PATIENT) as web,
+    ):
         assert "Bearer" in error(web.get("/api/v1/query?query=1"), 401, "unauthorized")
         headers = {"Authorization": "Bearer secret"}
         assert data(web.get("/api/v1/query?query=1", headers=headers))
         assert web.get("/federate?match[]=a").status_code == 401
         assert web.get("/-/healthy").status_code == 200
         assert web.get("/-/ready").status_code == 200
-    with running(create_app(metrics, localhost_only=True)) as at, httpx.Client(base_url=at) as web:
+    with (
+        running(create_app(metrics, localhost_only=True)) as at,
+        httpx.Client(base_url=at, **PATIENT) as web,
+    ):
         response = web.get("/api/v1/query?query=1", headers={"Host": "example.org"})
         assert "Host" in error(response, 403, "forbidden")
 
@@ -187,7 +194,7 @@ def test_limits_stop_what_costs_too_much(
         metrics.gauge("depth", number, tags={"queue": str(number)})
     metrics.flush()
     app = create_app(metrics, limits=limits)
-    with running(app) as at, httpx.Client(base_url=at) as web:
+    with running(app) as at, httpx.Client(base_url=at, **PATIENT) as web:
         error(web.get("/api/v1/query", params={"query": "depth"}), code, kind)
         # Its place is free again.
         assert not len(app.state.service.queries)

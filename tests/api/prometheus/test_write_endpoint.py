@@ -14,6 +14,7 @@ from redismetrics.api.app import create_app
 from redismetrics.api.limits import Limits
 from redismetrics.exposition.remote_write_message import decode, encode, new_request
 from tests.api.prometheus.answers import data, error
+from tests.fixtures.servers import PATIENT
 from tests.fixtures.webserver import running
 
 NOW = int(time.time()) * 1000
@@ -155,7 +156,7 @@ def test_other_bodies_are_refused(
 def test_a_flood_of_series_is_refused_as_a_whole(metrics: Metrics) -> None:
     httpx = pytest.importorskip("httpx", reason="needs httpx")
     app = create_app(metrics, allow_write=True, limits=Limits(max_recorded_names=2))
-    with running(app) as at, httpx.Client(base_url=f"{at}/api/v1") as web:
+    with running(app) as at, httpx.Client(base_url=f"{at}/api/v1", **PATIENT) as web:
         names = [({"__name__": f"m{number}"}, [(NOW, 1.0)]) for number in range(3)]
         assert write(web, *names).status_code == 413
     assert metrics.list_metrics() == []
@@ -167,7 +168,7 @@ def test_a_flood_of_metadata_is_not_kept(metrics: Metrics) -> None:
     request = new_request()
     for number in range(5):
         request.metadata.add(metric_family_name=f"m{number}", help="Much.")
-    with running(app) as at, httpx.Client(base_url=f"{at}/api/v1") as web:
+    with running(app) as at, httpx.Client(base_url=f"{at}/api/v1", **PATIENT) as web:
         response = web.post("/write", content=encode(request), headers=HEADERS)
         assert response.status_code == 204
         assert write(web, ({"__name__": "m1"}, [(NOW, 1.0)])).status_code == 204
@@ -209,5 +210,8 @@ def test_a_large_request_is_decoded_as_it_was_sent() -> None:
 
 def test_without_writing_there_is_no_endpoint(metrics: Metrics) -> None:
     httpx = pytest.importorskip("httpx", reason="needs httpx")
-    with running(create_app(metrics)) as at, httpx.Client(base_url=f"{at}/api/v1") as web:
+    with (
+        running(create_app(metrics)) as at,
+        httpx.Client(base_url=f"{at}/api/v1", **PATIENT) as web,
+    ):
         assert write(web, ({"__name__": "a"}, [(NOW, 1.0)])).status_code in (404, 405)

@@ -31,7 +31,7 @@ from tests.fixtures.otlp import (
     rejected,
     sum_request,
 )
-from tests.fixtures.servers import PATIENCE
+from tests.fixtures.servers import PATIENT
 from tests.fixtures.webserver import running
 from tests.integrations.opentelemetry.sdk_application import (
     DELTA,
@@ -248,6 +248,7 @@ def test_invalid_bodies_get_a_status_message(metrics: Metrics, at: str) -> None:
             to,
             content=content,
             headers={**PROTOBUF, **{k.replace("_", "-"): v for k, v in headers.items()}},
+            **PATIENT,
         )
         assert answer.status_code == code
         assert answer.headers["content-type"] == "application/x-protobuf"
@@ -256,18 +257,21 @@ def test_invalid_bodies_get_a_status_message(metrics: Metrics, at: str) -> None:
     refuses(400, "body must be an ExportMetricsServiceRequest", b"\xff\xff")
     refuses(400, "not valid gzip", b"\x00", Content_Encoding="gzip")
     refuses(413, "body_bytes", gzip.compress(bytes(17 << 20)), Content_Encoding="gzip")
-    assert httpx.post(to, json=[]).json() == {
+    assert httpx.post(to, json=[], **PATIENT).json() == {
         "message": "body must be an ExportMetricsServiceRequest: it must be an object, got list"
     }
-    assert httpx.post(to, content=b"{}", headers={"Content-Type": "text/plain"}).status_code == 415
+    assert (
+        httpx.post(to, content=b"{}", headers={"Content-Type": "text/plain"}, **PATIENT).status_code
+        == 415
+    )
     assert (
         httpx.post(
-            to, content=b"[" * 100_000, headers={"Content-Type": "application/json"}
+            to, content=b"[" * 100_000, headers={"Content-Type": "application/json"}, **PATIENT
         ).status_code
         == 400
     )
     empty = httpx.post(
-        to, content=ExportMetricsServiceRequest().SerializeToString(), headers=PROTOBUF
+        to, content=ExportMetricsServiceRequest().SerializeToString(), headers=PROTOBUF, **PATIENT
     )
     assert (empty.status_code, empty.content) == (
         200,
@@ -284,14 +288,12 @@ def test_without_redis_the_sender_keeps_its_points(fresh_server: Any) -> None:
             body = json.dumps(sum_request(number_point(5), temporality=1)).encode()
             headers = {"Content-Type": "application/json"}
             server.kill()
-            answer = httpx.post(f"{at}/v1/metrics", content=body, headers=headers, timeout=PATIENCE)
+            answer = httpx.post(f"{at}/v1/metrics", content=body, headers=headers, **PATIENT)
             assert answer.status_code == 503
             assert answer.headers["retry-after"] == "1"
             assert metrics.stats()["recorded"] == 0
             server.restart()
             for _ in range(2):
-                answer = httpx.post(
-                    f"{at}/v1/metrics", content=body, headers=headers, timeout=PATIENCE
-                )
+                answer = httpx.post(f"{at}/v1/metrics", content=body, headers=headers, **PATIENT)
                 assert answer.status_code == 200
             assert metrics.query("m", aggregation="sum") == 5

@@ -12,6 +12,7 @@ import pytest
 
 from redismetrics import Metrics
 from redismetrics.integrations.request_metrics import RequestMetrics
+from tests.fixtures.servers import PATIENT
 
 httpx = pytest.importorskip("httpx", reason="needs httpx")
 yaml = pytest.importorskip("yaml", reason="needs PyYAML")
@@ -94,7 +95,7 @@ def web(metrics: Metrics) -> Iterator[Any]:
     metrics.flush()
     with (
         running(create_app(metrics, external_labels={"job": "redismetrics"})) as at,
-        httpx.Client(base_url=f"{at}/api/v1") as client,
+        httpx.Client(base_url=f"{at}/api/v1", **PATIENT) as client,
     ):
         yield client
 
