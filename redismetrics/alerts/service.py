@@ -105,7 +105,7 @@ class AlertService:
         try:
             groups = load_files(self.options.rules)
         except InvalidFile as error:
-            raise InvalidSetting(f"rules must be valid rule files: {error}") from error
+            raise InvalidSetting(f"rules must be valid rule files: {error.one_line()}") from error
         self._report_loaded(groups)
         return groups
 
@@ -123,7 +123,10 @@ class AlertService:
         if options.notify_config:
             try:
                 return load_config(Path(options.notify_config))
-            except (InvalidFile, OSError) as error:
+            except InvalidFile as error:
+                problems = error.one_line()
+                raise InvalidSetting(f"notify_config must be a valid file: {problems}") from error
+            except OSError as error:
                 raise InvalidSetting(f"notify_config must be a valid file: {error}") from error
         if not options.webhook and options.notify is None:
             return None
@@ -216,8 +219,9 @@ class AlertService:
         try:
             groups = load_files(self.options.rules)
         except InvalidFile as error:
-            self.status.bad_files = str(error)
-            log.error("rules are unchanged, because a file is not valid: %s", error)
+            self.status.bad_files = error.one_line()
+            problem = self.status.bad_files
+            log.error("rules are unchanged, because a file is not valid: %s", problem)
             return
         self.status.bad_files = ""
         self.runner.replace(groups)

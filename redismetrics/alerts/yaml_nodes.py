@@ -30,6 +30,10 @@ class InvalidFile(ValueError):
         self.problems = problems
         super().__init__("\n".join(problems))
 
+    def one_line(self) -> str:
+        """Return all reasons on one line, for logs."""
+        return "; ".join(" ".join(each.split()) for each in self.problems).replace(":; ", ": ")
+
 
 @dataclass(slots=True)
 class Scalar:

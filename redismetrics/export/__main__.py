@@ -103,9 +103,8 @@ def _serve(metrics: "Metrics", host: str, port: int) -> int:
             server.serve_forever()
     except KeyboardInterrupt:
         pass
-    # UnicodeError: an impossible host name (`a..b`).
-    except (OSError, UnicodeError) as error:
-        print(f"cannot serve on {host}:{port}: {one_line(error)}", file=sys.stderr)
+    except OSError as error:
+        print(one_line(error), file=sys.stderr)
         return 1
     finally:
         if in_main:

@@ -219,8 +219,13 @@ def listen(
     On a loopback address it answers only requests for localhost.
 
     Raises:
-        OSError: If it cannot listen there.
+        OSError: If it cannot listen there; it names the address.
     """
-    return PageServer(
-        host, port, app, max_connections=max_connections, connection_seconds=connection_seconds
-    )
+    try:
+        return PageServer(
+            host, port, app, max_connections=max_connections, connection_seconds=connection_seconds
+        )
+    # UnicodeError: an impossible host name (`a..b`).
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"cannot listen on {host}:{port}: {reason}") from error

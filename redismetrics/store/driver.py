@@ -6,6 +6,7 @@ logic. That includes the handling of errors, which are thrown into the generator
 replies: redis-py's, as subclasses of `StoreError`.
 """
 
+import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
@@ -63,6 +64,24 @@ class BlockingCall(NamedTuple):
     function: Callable[[], Any]
 
 
+# Where in a script a command failed: no help to those who read what to do instead.
+_PLACE = re.compile(r"\.?( script: \w+, on @user_script:\d+\.?)?$")
+# What to do, by a part of the message of Redis.
+_ADVICE = {
+    "used memory > 'maxmemory'": "give the server more memory, or delete metrics",
+    "read only replica": "use the URL of its primary",
+}
+
+
+def _rejection(error: redis.RedisError) -> str:
+    """Return what Redis says, and what to do where that is known."""
+    text = str(error)
+    for part, advice in _ADVICE.items():
+        if part in text:
+            return f"Redis rejected a command: {_PLACE.sub('', text)}; {advice}"
+    return f"Redis rejected a command: {text}"
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn redis-py's errors into ours; its messages name hosts and commands, never passwords."""
@@ -77,7 +96,7 @@ def translated() -> Iterator[None]:
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise StoreUnavailable(f"Redis did not answer: {error}") from error
     except redis.RedisError as error:
-        raise ScriptFailed(f"Redis rejected a command: {error}") from error
+        raise ScriptFailed(_rejection(error)) from error
 
 
 _ERRORS = (redis.RedisError, OSError)

@@ -17,6 +17,7 @@ from redismetrics.alerts.notify.http import SendingFailed
 from redismetrics.alerts.notify.send import sender
 from redismetrics.alerts.notify.texts import harmless, message, webhook_payload
 from redismetrics.alerts.states import FIRING, RESOLVED, Alert
+from redismetrics.errors import InvalidSetting
 
 from .receivers import Receiver, receiving
 
@@ -69,12 +70,12 @@ def test_own_templates() -> None:
     )
     title, body = message(
         notification(alert(job="api"), alert(job="web")),
-        "{{ .CommonLabels.alertname }} {{ .GroupLabels.Names | join `,` }}",
+        "{{ .Receiver }}: {{ .CommonLabels.alertname }} {{ .GroupLabels.Names | join `,` }}",
         '{{ template "short" . }}',
         templates,
         "http://here",
     )
-    assert (title, body) == ("Down alertname", "api;web;")
+    assert (title, body) == ("team: Down alertname", "api;web;")
 
 
 def test_a_failing_template_does_not_lose_the_alert() -> None:
@@ -130,10 +131,19 @@ def test_apprise_delivers(web: Receiver) -> None:
 
 @apprise_warns
 @pytest.mark.slow
-def test_a_url_that_apprise_does_not_know_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    ("apprise", "templates", "problem"),
+    [
+        (Apprise("nosuch://secret"), (), "url of team/.* must be one that apprise recognises"),
+        (Apprise("json://secret", title="{{ .Foo"), (), "templates of team/.* unclosed action"),
+        (Apprise("json://secret"), ("{{ nosuch 1 }}",), '"nosuch" not defined'),
+    ],
+)
+def test_a_receiver_that_cannot_work_is_refused_at_the_start(
+    apprise: Apprise, templates: tuple[str, ...], problem: str
+) -> None:
     pytest.importorskip("apprise", reason="needs redismetrics[alerts]")
-    receiver = NotifyReceiver("team", apprises=(Apprise("nosuch://secret"),))
-    send = sender(NotifyConfig(ROUTE, {"team": receiver}), "")
-    with pytest.raises(SendingFailed, match="apprise does not recognise its URL") as raised:
-        send(notification(alert(), receiver=receiver))
+    receiver = NotifyReceiver("team", apprises=(apprise,))
+    with pytest.raises(InvalidSetting, match=problem) as raised:
+        sender(NotifyConfig(ROUTE, {"team": receiver}, templates), "")
     assert "secret" not in str(raised.value)

@@ -93,9 +93,9 @@ def test_main_says_that_the_address_is_taken(
         taken.listen()
         port = taken.getsockname()[1]
         assert main(["--serve", f":{port}"]) == 1
-    assert f"cannot serve on 127.0.0.1:{port}: " in capsys.readouterr().err
+    assert f"cannot listen on 127.0.0.1:{port}: " in capsys.readouterr().err
     assert main(["--serve", "a..b:0"]) == 1
-    assert "cannot serve on a..b:0: " in capsys.readouterr().err
+    assert "cannot listen on a..b:0: " in capsys.readouterr().err
     assert made[1].closed
 
 

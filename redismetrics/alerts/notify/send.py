@@ -1,15 +1,17 @@
 """Send a notification by one way of a receiver."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from redismetrics.errors import MissingExtra
+from redismetrics.alerts.templates.errors import TemplateError
+from redismetrics.alerts.templates.parser import parse
+from redismetrics.errors import InvalidSetting, MissingExtra
 
 from .config import Apprise, Callback, NotifyConfig, Webhook
 from .groups import Notification
 from .http import SendingFailed, post_json
-from .texts import message, webhook_payload
+from .texts import NAMES, message, webhook_payload
 
 log = logging.getLogger("redismetrics")
 
@@ -21,6 +23,7 @@ def sender(config: NotifyConfig, external_url: str) -> Send:
     """Return a function that sends a notification by the way that it names.
 
     Raises:
+        InvalidSetting: If a template or a URL for apprise is not valid.
         MissingExtra: If a receiver needs the package apprise, which is not installed.
     """
     ways = {
@@ -28,11 +31,15 @@ def sender(config: NotifyConfig, external_url: str) -> Send:
         for receiver in config.receivers.values()
         for name, way in receiver.ways
     }
-    if any(isinstance(way, Apprise) for way in ways.values()):
-        import_apprise()
+    services = {
+        key: _service(f"{key[0]}/{key[1]}", way, config.templates)
+        for key, way in ways.items()
+        if isinstance(way, Apprise)
+    }
 
     def send(notification: Notification) -> None:
-        way = ways[notification.receiver.name, notification.way]
+        key = notification.receiver.name, notification.way
+        way = ways[key]
         if isinstance(way, Webhook):
             payload = webhook_payload(notification, external_url, way.max_alerts)
             post_json(way.url, payload, way.timeout_s, way.token)
@@ -40,7 +47,7 @@ def sender(config: NotifyConfig, external_url: str) -> Send:
             way.call(webhook_payload(notification, external_url))
         else:
             title, body = message(notification, way.title, way.body, config.templates, external_url)
-            _send_by_apprise(way.url, title, body, is_firing=notification.is_firing)
+            _send_by_apprise(services[key], title, body, is_firing=notification.is_firing)
 
     return send
 
@@ -62,13 +69,23 @@ def import_apprise() -> Any:
     return apprise
 
 
-def _send_by_apprise(url: str, title: str, body: str, *, is_firing: bool) -> None:
+def _service(name: str, way: Apprise, templates: Iterable[str]) -> Any:
+    """Return apprise for a URL; the error shows the name of the receiver, not the URL."""
+    for text in (*templates, way.title, way.body):
+        try:
+            parse(text, NAMES)
+        except TemplateError as error:
+            raise InvalidSetting(f"templates of {name} must be valid: {error}") from error
+    service = import_apprise().Apprise()
+    if not service.add(way.url):
+        raise InvalidSetting(f"url of {name} must be one that apprise recognises")
+    return service
+
+
+def _send_by_apprise(service: Any, title: str, body: str, *, is_firing: bool) -> None:
     apprise = import_apprise()
-    services = apprise.Apprise()
-    if not services.add(url):
-        raise SendingFailed("apprise does not recognise its URL", may_retry=False)
     kind = apprise.NotifyType.FAILURE if is_firing else apprise.NotifyType.SUCCESS
     # As text: apprise escapes what the service would take for markup.
     text = apprise.NotifyFormat.TEXT
-    if not services.notify(title=title, body=body, notify_type=kind, body_format=text):
+    if not service.notify(title=title, body=body, notify_type=kind, body_format=text):
         raise SendingFailed("apprise could not deliver it")

@@ -132,7 +132,7 @@ def _data(notification: Notification, external_url: str) -> Record:
     resolved = [each for each in alerts if each.fields["Status"] == "resolved"]
     return Record(
         "template.Data",
-        NotifyReceiver=notification.receiver.name,
+        Receiver=notification.receiver.name,
         Status=_status(notification),
         Alerts=Listing(alerts, Firing=firing, Resolved=resolved),
         GroupLabels=_labels(notification.group.labels),

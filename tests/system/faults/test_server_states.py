@@ -141,10 +141,10 @@ State = Callable[[Server], contextlib.AbstractContextManager[None]]
 STATES = pytest.mark.parametrize(
     ("state", "says"),
     [
-        (full, "(?i)memory"),
+        (full, "used memory > 'maxmemory'.*; give the server more memory"),
         (busy, "(?i)busy"),
         (loading, "(?i)loading"),
-        (read_only, "(?i)read ?only|readonly"),
+        (read_only, "read only replica.*; use the URL of its primary"),
     ],
     ids=lambda each: getattr(each, "__name__", ""),
 )
