@@ -1,4 +1,4 @@
-"""A check of the rules that are evaluated in a namespace."""
+"""A check of the rules evaluated in a namespace."""
 
 from redismetrics.alerts.listing import findings
 from redismetrics.alerts.store import load_groups
@@ -12,7 +12,7 @@ _SHOWN = 3
 
 
 def check_alerts(namespace: str) -> Operation[list[Finding]]:
-    """Return what is wrong with the evaluation of rules; nothing if there are no rules."""
+    """Return findings about the evaluation of rules, or nothing if there are no rules."""
     groups = yield from load_groups(namespace)
     if not groups:
         return []

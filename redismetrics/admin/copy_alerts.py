@@ -1,6 +1,7 @@
-"""Copy what Redis holds of alerts: states, history, silences, and what was sent. And the marks.
+"""Copy alerts (states, history, silences and sent notifications), and marks. Leases are not copied:
+nothing is evaluated at the target yet.
 
-Leases are not copied: nobody evaluates at the target yet. What is already there is replaced.
+Existing data at the target is replaced.
 """
 
 from typing import Any
@@ -42,7 +43,7 @@ def _copy_sorted_set(sides: CopySides, key: str) -> None:
 
 
 def _write(sides: CopySides, command: str, key: str, flat: list[Any], ttl: int) -> None:
-    """Write pairs, and let the key expire when it does at the source."""
+    """Write pairs, with the same expiry as at the source."""
     if not flat:
         return
     for first in range(0, len(flat), 2 * _AT_ONCE):

@@ -1,4 +1,4 @@
-"""Copy the data of all metrics, and compare both sides."""
+"""Copy the data of all metrics, and compare the two sides."""
 
 from collections.abc import Callable, Iterator
 
@@ -22,7 +22,7 @@ from .copy_sides import CopySides, metric_names, send
 class DataCopy:
     """Copies the metrics of a namespace.
 
-    *fingerprints* are those of metrics that an interrupted copy has copied already.
+    *fingerprints* are those of metrics already copied by an interrupted copy.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class DataCopy:
         return names
 
     def compare(self, names: list[str]) -> list[Row]:
-        """Return the totals of metrics at both sides."""
+        """Return the totals of metrics on both sides."""
         sides = self._sides
         rows: list[Row] = []
         for batch in self._batches(names):
@@ -90,7 +90,7 @@ class DataCopy:
             self._sides.write(send(list(part.writes(self._limits))))
 
     def _delete_gone(self, names: list[str]) -> None:
-        """Delete what was deleted at the source after an interrupted copy had copied it."""
+        """Delete copied metrics that have been deleted at the source since."""
         sides = self._sides
         known = sides.write(metric_names(sides.namespace, sides.target_config.shards))
         gone = sorted(set(known) - set(names))
@@ -99,7 +99,7 @@ class DataCopy:
             sides.write(send([("HDEL", keys.copying(sides.namespace), *gone)]))
 
     def _batches(self, names: list[str]) -> Iterator[list[str]]:
-        """Yield the metrics that are copied in the same round trips; a large one is alone."""
+        """Yield groups of metrics to copy in the same round trips; a large one is on its own."""
         batch: list[str] = []
         for name in names:
             size = sum(map(self._sizes.__getitem__, (*batch, name)))
@@ -128,7 +128,7 @@ class DataCopy:
         return dict(zip(names, found, strict=True))
 
     def _copy_batch(self, names: list[str], until: int) -> None:
-        """Copy metrics, each as it is at one moment, unless that was done before."""
+        """Copy metrics, each as a consistent snapshot, unless that has already been done."""
         left = self._outlines(names)
         for _ in range(self._limits.attempts):
             left = {

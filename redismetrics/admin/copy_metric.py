@@ -1,7 +1,7 @@
-"""Copy one metric: what is read, in parts of bounded size, and the order in which it is written.
+"""Copy one metric: read it in parts of bounded size, and write it in a safe order.
 
-Write order: first the fields that `delete` relies on, then the data keys, last what workers look
-for. An interrupted copy can therefore be deleted, and no worker touches a half-copied metric.
+Write order: first the fields that `delete` relies on, then the data keys, and last the entries that
+workers look for. So an interrupted copy can be deleted, and no worker touches a half-copied metric.
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ from redismetrics.store.replies import pairs, read_now_ms, reading
 
 @dataclass(frozen=True, slots=True)
 class CopyLimits:
-    """How much is read and written at once.
+    """How much to read and write at once.
 
-    *metrics* are copied together if their data is at most *batch_bytes*. About *part_bytes* are
-    read at once; *fields* is the same limit for hashes and sorted sets whose size in bytes is not
-    known. A metric that changes while it is read is read up to *attempts* times.
+    Up to *metrics* metrics are copied together if their data is at most *batch_bytes*. About
+    *part_bytes* are read at once; *fields* is the corresponding limit for hashes and sorted sets of
+    unknown size. A metric that changes while being read is read up to *attempts* times.
     """
 
     metrics: int = 32
@@ -37,13 +37,13 @@ class CopyLimits:
     attempts: int = 5
 
     def bytes_of(self, fields: int) -> int:
-        """Return the assumed size of a key of which only the number of fields is known."""
+        """Return the assumed size of a key whose number of fields is known."""
         return self.part_bytes * fields // self.fields
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """One key at both sides.
+    """One key on both sides.
 
     *is_sorted* is true for a sorted set, false for a hash. *count* is its number of fields or
     members (0: unknown), *nbytes* about their size.
@@ -59,7 +59,7 @@ class KeyPair:
 
 @dataclass(slots=True)
 class Outline:
-    """What is read of a metric first: its state, its entries in keys of its shard, and its keys."""
+    """The first part read of a metric: its state, its entries in the shard's keys, and its keys."""
 
     state: dict[bytes, bytes]
     recorded: bytes | None
@@ -71,7 +71,7 @@ class Outline:
 
     @property
     def fingerprint(self) -> bytes:
-        """Changes with the metric: batches write what recording keeps of it, commits its state."""
+        """Changes with the metric: batches change its recording state, commits its state."""
         digest = blake2b((self.definition or b"") + (self.recorded or b""), digest_size=16)
         for name, text in sorted(self.state.items()):
             digest.update(b"%d %b %d %b" % (len(name), name, len(text), text))
@@ -153,7 +153,7 @@ def _data_keys(
 
 @dataclass(slots=True)
 class KeyPart:
-    """What was read of a key: fields and values, or scores and members.
+    """A part read of a key: fields and values, or scores and members.
 
     *expires* is when the key expires, in Unix seconds (0: never).
     """
@@ -172,7 +172,7 @@ class KeyPart:
 
 
 def read_whole(keys: list[KeyPair]) -> Operation[list[KeyPart]]:
-    """Read several keys, each as a whole."""
+    """Read several keys, each in full."""
     commands: list[Command] = []
     for key in keys:
         read: Command = (
@@ -205,7 +205,7 @@ def read_page(key: KeyPair, cursor: int, count: int) -> Operation[tuple[KeyPart,
 
 
 def _as_written(key: KeyPair, flat: list[Any]) -> list[Any]:
-    """Return a flat reply in the order of the writing command: scores before members."""
+    """Return a flat reply in the order of the write command: scores before members."""
     if not key.is_sorted:
         return flat
     return [each for at in range(0, len(flat), 2) for each in (flat[at + 1], flat[at])]
@@ -217,7 +217,7 @@ def _expires(ttl_ms: int, now: list[Any]) -> int:
 
 
 def group_keys(keys: list[KeyPair], limits: CopyLimits) -> Iterator[list[KeyPair]]:
-    """Yield the keys that are read together; a key of more than a part is alone."""
+    """Yield groups of keys to read together; a key larger than a part is on its own."""
     group: list[KeyPair] = []
     size = 0
     for key in keys:
@@ -236,7 +236,7 @@ def begin_metrics(
     metrics: list[tuple[MetricLocation, Outline]],
     limits: CopyLimits,
 ) -> Operation[None]:
-    """Delete what the target has of these metrics, and write what deleting them relies on."""
+    """Delete these metrics at the target, and write the fields that deleting them relies on."""
     catalogues = {metric.name: shard(namespace, metric.shard).catalogue for metric, _ in metrics}
     exists = yield [("HEXISTS", catalogue, name) for name, catalogue in catalogues.items()]
     yield from deletion.delete(
@@ -257,7 +257,7 @@ def begin_metrics(
 def end_metric(
     namespace: str, metric: MetricLocation, outline: Outline, limits: CopyLimits
 ) -> Operation[None]:
-    """Write what workers look for, and note that the metric is copied."""
+    """Write the entries that workers look for, and note that the metric is copied."""
     of_shard, pending = shard(namespace, metric.shard), pending_key(namespace, metric.shard)
     state = [each for pair in outline.state.items() for each in pair]
     (due,) = yield [("HGETALL", metric.worked.due)]
@@ -278,7 +278,7 @@ def end_metric(
 
 
 def count_fields(metric: MetricLocation, limits: CopyLimits) -> Operation[int]:
-    """Return how many fields and members a metric's keys have, without those past retention."""
+    """Return the number of fields and members in a metric's keys, except those past retention."""
     recorded, worked = metric.recorded, metric.worked
     held, time, blocks, touched, *counts = yield [
         ("HKEYS", worked.held),

@@ -1,4 +1,4 @@
-"""What a copy reports: its progress, and the totals of both sides."""
+"""Reports of a copy: its progress, and the totals on both sides."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -10,8 +10,8 @@ Phase = Literal["waiting", "copying", "counting"]
 class Progress:
     """Progress of a copy: *done* of *total*.
 
-    These are seconds while it waits, bytes while it copies, and metrics while it counts. *metric*
-    is the current one; while waiting, it says who uses the source.
+    The unit is seconds while waiting, bytes while copying, and metrics while counting. *metric* is
+    the current metric, or, while waiting, says who uses the source.
     """
 
     phase: Phase
@@ -22,10 +22,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What one side has of a metric.
+    """The totals of a metric on one side.
 
-    *samples* were ever recorded. *count* is the result of a query, or None if some data cannot be
-    read. *fields* are those of all its keys.
+    *samples* is the number ever recorded. *count* is the result of a query, or None if some data
+    cannot be read. *fields* is the number of fields in all its keys.
     """
 
     series: int
@@ -38,7 +38,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A metric at both sides. *changed*: at the source, after it was copied."""
+    """A metric on both sides. *changed* means at the source, after it was copied."""
 
     name: str
     source: Totals
@@ -53,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class CopyReport:
-    """What was copied. *complete*: both sides have the same, and the target is open."""
+    """The result of a copy. *complete* means that both sides are equal and the target is open."""
 
     namespace: str
     source: str
@@ -71,7 +71,7 @@ class CopyReport:
 
     @property
     def different(self) -> list[str]:
-        """Metrics that differ between the sides, although nobody changed them."""
+        """Metrics that differ between the sides although they were not changed."""
         return [row.name for row in self.rows if not row.same and not row.changed]
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The two sides of a copy: connections, the lock, and whether anybody uses them."""
+"""The two sides of a copy: connections, the lock, and whether they are in use."""
 
 import secrets
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Side:
             raise type(error)(f"{self.shown_url}: {error}") from error
 
     def error(self, text: str) -> StoreError:
-        """Return an error about the namespace at this side."""
+        """Return an error about the namespace on this side."""
         return StoreError(f"{self.shown_url}: namespace {self.namespace!r} {text}")
 
     def close(self) -> None:
@@ -66,7 +66,9 @@ class CopyLock:
             )
 
     def holding(self, operation: Operation[T]) -> Operation[T]:
-        """Wrap *operation*: its round trips extend the lock, and fail if another process has it."""
+        """Wrap *operation* so that its round trips extend the lock, and fail if another process has
+        it.
+        """
         own: list[Command] = [("GET", self._key), ("PEXPIRE", self._key, LOCK_MS)]
         try:
             commands = next(operation)
@@ -80,7 +82,7 @@ class CopyLock:
             return done.value  # type: ignore[no-any-return]
 
     def release(self) -> None:
-        """Release the lock. Never raises: a lock that remains expires."""
+        """Release the lock. Never raises, because a remaining lock expires."""
         try:
             (token,) = self._side.run(send([("GET", self._key)]))
             if token == self._token:
@@ -113,15 +115,15 @@ class CopySides:
         return self.target.run(self.lock.holding(operation))
 
     def extend_lock(self) -> None:
-        """Keep the lock during work that does not write."""
+        """Extend the lock during work that does not write."""
         self.write(send([]))
 
     def source_metric(self, name: str) -> MetricLocation:
-        """Return where a metric is at the source."""
+        """Return the location of a metric at the source."""
         return _location(self.namespace, self.source_config, name)
 
     def target_metric(self, name: str) -> MetricLocation:
-        """Return where a metric is at the target."""
+        """Return the location of a metric at the target."""
         return _location(self.namespace, self.target_config, name)
 
 
@@ -131,7 +133,7 @@ def _location(namespace: str, config: Config, name: str) -> MetricLocation:
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """The configuration of a namespace that exists at the target.
+    """The configuration of an existing namespace at the target.
 
     *is_closed* is true after an interrupted copy.
     """
@@ -159,7 +161,7 @@ def read_existing(namespace: str) -> Operation[Existing | None]:
 
 
 def metric_names(namespace: str, shards: int) -> Operation[list[str]]:
-    """Return the names of all metrics in the catalogue, also of those that cannot be read."""
+    """Return the names of all metrics in the catalogue, including those that cannot be read."""
     replies = yield [("HKEYS", keys.shard(namespace, shard).catalogue) for shard in range(shards)]
     with reading("the catalogue"):
         return sorted(name.decode() for found in replies for name in found)
@@ -167,10 +169,10 @@ def metric_names(namespace: str, shards: int) -> Operation[list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """Who uses a namespace.
+    """The current use of a namespace.
 
-    *clocks* has the time of the newest batch of each shard, in µs. The newest of all came
-    *idle_seconds* ago. *workers* is the number of workers alive.
+    *clocks* has the time of the newest batch of each shard, in µs. The newest of all arrived
+    *idle_seconds* ago. *workers* is the number of live workers.
     """
 
     clocks: list[int]
@@ -178,9 +180,9 @@ class Activity:
     workers: int
 
     def describe(self, idle_seconds: float) -> str | None:
-        """Describe who uses the namespace, or return None if nobody does.
+        """Describe the use of the namespace, or return None if it is idle.
 
-        Nobody records if no batch came for *idle_seconds*.
+        Recording counts as stopped if no batch has arrived for *idle_seconds*.
         """
         recorded = (
             f"the last batch arrived {self.idle_seconds:.1f} s ago"
@@ -193,7 +195,7 @@ class Activity:
 
 
 def read_activity(namespace: str, shards: int) -> Operation[Activity]:
-    """Return who uses a namespace."""
+    """Return the current use of a namespace."""
     shard_clocks = [keys.shard(namespace, shard).clock for shard in range(shards)]
     # Each clock is compared with the time of its own node.
     workers, time, *replies = yield [

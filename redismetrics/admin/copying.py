@@ -1,15 +1,15 @@
 """Copy a namespace to another server, or to a cluster with another number of shards.
 
-    close the target -> wait until nobody uses the source -> copy each metric -> copy clocks and
-    writers -> compare both sides -> open the target
+    close the target -> wait until the source is idle -> copy each metric -> copy clocks and writers
+    -> compare both sides -> open the target
 
 The source is only read. While the target is closed (its configuration says that it is being copied
-to), nobody can query or record there, and samples wait in the processes that record. So they can
-be restarted with the new URL before the copy, and no sample is lost or counted twice. Each copied
-metric is noted: if an interrupted copy is repeated, it continues where it ended.
+to), nobody can query or record there, and samples wait in the recording processes. So these can be
+restarted with the new URL before the copy, and no sample is lost or counted twice. Each copied
+metric is noted: if an interrupted copy is repeated, it continues where it stopped.
 
-Values are read and written, not dumped, because an older server cannot restore the dump of a newer
-one.
+Values are read and written, not dumped and restored, because an older server cannot restore the
+dump of a newer one.
 """
 
 import time
@@ -57,26 +57,27 @@ def copy(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     limits: CopyLimits | None = None,
 ) -> CopyReport:
-    """Copy a namespace from one server to another, and compare both sides.
+    """Copy a namespace from one server to another, and compare the two.
 
     Args:
         source: URL of the server to copy from, as for `Metrics`.
-        target: URL of the server to copy to. The namespace must not have metrics there.
-        namespace: By default the same as for `Metrics`.
-        shards: Number of shards at the target. By default that of the namespace if it exists
-            there, else 16 on a cluster and 1 on a single server.
-        allow_active: Copy although the source is in use, as a rehearsal. What changes in the
-            meantime is reported and not copied.
-        wait: Seconds to wait until nobody uses the source, with the target closed already.
-        idle_seconds: Nobody records if no batch came for this long; 10 by default.
+        target: URL of the server to copy to, where the namespace must not have metrics.
+        namespace: The namespace; the default is that of `Metrics`.
+        shards: Number of shards at the target; by default that of the namespace if it exists there,
+            otherwise 16 on a cluster and 1 on a single server.
+        allow_active: Copy although the source is in use, as a rehearsal. Changes in the meantime
+            are reported, not copied.
+        wait: Seconds to wait for the source to become idle, with the target already closed.
+        idle_seconds: Recording counts as stopped if no batch has arrived for this long; 10 by
+            default.
         on_progress: Called after each step. An exception from it interrupts the copy.
-        limits: How much is read and written at once.
+        limits: How much to read and write at once.
 
     Raises:
         InvalidSetting: If an argument is invalid, such as a URL.
         StoreUnavailable: If a side does not answer. Repeat the copy; it continues where it ended.
-        StoreError: If the target is not empty, the source is empty or in use, or another copy is
-            running; also other errors of Redis.
+        StoreError: If the target is not empty, the source is empty or in use, another copy is
+            running, or Redis returns another error.
     """
     settings = resolve(url=source, namespace=namespace)
     if shards is not None and not 1 <= shards <= MAX_SHARDS:
@@ -95,10 +96,10 @@ def copy(
 
 
 def reset(target: str, *, namespace: str | None = None) -> int:
-    """Delete what an interrupted copy left at the target; return how many metrics it had.
+    """Delete what an interrupted copy left at the target; return the number of metrics.
 
-    Also deletes what is left of a namespace without metrics. Afterwards the namespace does not
-    exist there. No process may use it.
+    Also deletes the remains of a namespace without metrics. Afterwards the namespace does not exist
+    there. No process may use it.
 
     Raises:
         InvalidSetting: If an argument is invalid, such as a URL.
@@ -212,7 +213,7 @@ class _Copy:
     def _choose_config(
         self, source: Config, existing: Existing | None, shards: int | None
     ) -> Config:
-        """Return the future configuration of the target, or raise why the copy is not possible."""
+        """Return the future configuration of the target, or raise if the copy is not possible."""
         target, retention = self._target, source.retention
         if existing is None:
             return Config(target.store.shards if shards is None else shards, retention)
@@ -272,9 +273,9 @@ class _Copy:
     # -- the target -------------------------------------------------------------------------------
 
     def _close_target(self, existing: Existing | None) -> list[int]:
-        """Close the target for all processes that do not use it already.
+        """Close the target for all processes that do not yet use it.
 
-        Returns its clocks, by which those that do are detected.
+        Returns its clocks, which are used to detect processes that do.
         """
         namespace, config, write = self._namespace, self._sides.target_config, self._sides.write
         key = keys.config(namespace)
@@ -297,7 +298,7 @@ class _Copy:
         return self._target.run(read_activity(namespace, config.shards)).clocks
 
     def _read_fingerprints(self) -> dict[str, bytes]:
-        """Return the fingerprints of the metrics that an interrupted copy has copied."""
+        """Return the fingerprints of the metrics already copied by an interrupted copy."""
         (flat,) = self._sides.write(send([("HGETALL", keys.copying(self._namespace))]))
         return {
             name.decode(errors="replace"): fingerprint for name, fingerprint in pairs(flat).items()
@@ -306,8 +307,8 @@ class _Copy:
     def _finish_shards(self, data: DataCopy, before: list[int]) -> None:
         """Write clocks and writers.
 
-        Clocks only grow, also in a copy. The writers, by which a repeated batch is detected, are
-        valid only if batches go to the same shards.
+        Clocks only grow, even in a copy. The writers, which are used to detect repeated batches,
+        are only valid if batches go to the same shards.
         """
         namespace, config = self._namespace, self._sides.target_config
         if self._target.run(read_activity(namespace, config.shards)).clocks != before:

@@ -1,11 +1,11 @@
-"""Examine a server and a namespace: what is wrong, and what to do. Changes nothing.
+"""Check a server and a namespace, and suggest what to do. Read-only.
 
     connection -> server, memory, eviction, persistence, clock -> scripts, format, versions,
     workers, losses, metrics, samples, tags
 
-Each finding is ok, a warning or a failure. On a cluster each primary is checked, and a finding is
-that of the worst. A check without permission is a warning that names the missing right; the rights
-of a reader are enough for most.
+Each finding is ok, a warning or a failure. On a cluster, each primary is checked, and the worst
+finding is reported. A check without permission is a warning that names the missing permission; the
+permissions of a reader are enough for most checks.
 """
 
 import platform
@@ -42,9 +42,9 @@ def examine(
     socket_timeout: float | None = None,
     clock: Clock = system_clock,
 ) -> Diagnosis:
-    """Examine a namespace and its server; arguments have the same defaults as for `Metrics`.
+    """Check a namespace and its server; arguments have the same defaults as for `Metrics`.
 
-    Problems of the server are in the report and never raised, also if it does not answer.
+    Problems with the server are reported and never raised, even if it does not answer.
 
     Raises:
         InvalidSetting: If an argument is invalid, such as a URL.
@@ -88,7 +88,7 @@ def _examine(store: Store, settings: Settings, clock: Clock) -> list[Finding]:
 def _on_each_node(
     check: str, right: str, nodes: list[Node], judge: Callable[[Node], Finding]
 ) -> Finding:
-    """Run a check on every node; return the finding of the worst, with the details of all."""
+    """Run a check on every node; return the worst finding, with the details of all nodes."""
     found = {}
     for node in nodes:
         try:

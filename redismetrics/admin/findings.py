@@ -1,4 +1,4 @@
-"""Findings of the doctor, and the report of all of them."""
+"""Findings of the doctor, and the report with all of them."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -13,7 +13,7 @@ SEVERITY = ("ok", "warning", "failure")
 class Finding:
     """Result of one check.
 
-    *found* describes the state. *advice* says in one sentence what to do; it is empty if all is
+    *found* describes the state. *advice* says in one sentence what to do, and is empty if all is
     well.
     """
 
@@ -26,7 +26,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All findings. *healthy*: none of them is a failure."""
+    """All findings. *healthy* means that none of them is a failure."""
 
     findings: list[Finding]
 
@@ -41,7 +41,7 @@ class Diagnosis:
 
 
 def worst_of(check: str, found: dict[str, Finding]) -> Finding:
-    """Return the findings at several nodes as one: the worst, with the details of all nodes."""
+    """Combine the findings of several nodes: return the worst, with the details of all nodes."""
     worst = max(found.values(), key=lambda finding: SEVERITY.index(finding.status))
     nodes_by_text: dict[str, list[str]] = {}
     for node, finding in found.items():

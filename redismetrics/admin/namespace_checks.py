@@ -32,13 +32,13 @@ class NamespaceChecks:
         self._definitions: dict[str, Definition] = {}
 
     def check_scripts(self) -> Operation[list[Finding]]:
-        """Check that the scripts load and run, without effect."""
+        """Check that the scripts load and run, without side effects."""
         ran = yield from try_scripts(self._namespace.name, 0)
         found = f"all scripts load; {ran} ran without effect"
         return [Finding("scripts", "ok", found, details={"ran": ran})]
 
     def check_format(self) -> Operation[list[Finding]]:
-        """Check the format of the namespace; another one raises `FormatMismatch`."""
+        """Check the format of the namespace; raise `FormatMismatch` if it differs."""
         config = yield from self._namespace.config()
         retentions = config.retention.describe()
         details = {"format": keys.FORMAT, "shards": config.shards, "retentions": retentions}
@@ -47,18 +47,18 @@ class NamespaceChecks:
         return [Finding("format", "ok", found, details=details)]
 
     def check_versions(self) -> Operation[list[Finding]]:
-        """Check that nothing is stored that only a newer version reads."""
+        """Check that no data is stored that only a newer version can read."""
         shards = yield from self._namespace.shards()
         return [_judge_versions((yield from find_newer(self._namespace.name, shards)))]
 
     def check_workers(self) -> Operation[list[Finding]]:
-        """Check that workers run, and that no block waits long for one."""
+        """Check that workers are running, and that no block has waited long for one."""
         config = yield from self._namespace.config()
         presence = yield from stats.presence(self._namespace.name, config.shards)
         return [_judge_workers(presence, (yield from self._read_stats()))]
 
     def check_metrics(self) -> Operation[list[Finding]]:
-        """Check for lost samples, for metrics with too many series, and what exact samples cost."""
+        """Check for lost samples, metrics with too many series, and the cost of exact samples."""
         metrics, config = (yield from self._read_stats()), (yield from self._namespace.config())
         limits = {
             name: definition.options.max_series or self._max_series

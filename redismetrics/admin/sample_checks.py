@@ -25,7 +25,7 @@ _OVERFLOW = pack_tags(OVERFLOW_TAGS)
 def judge_samples(
     definitions: Mapping[str, Definition], metrics: Mapping[str, MetricStats], retention_s: float
 ) -> Finding:
-    """Return what the metrics with `exact_samples` cost.
+    """Return a finding about the cost of metrics with `exact_samples`.
 
     *retention_s* is how long the namespace keeps exact samples, in seconds.
     """
@@ -66,7 +66,7 @@ def judge_samples(
 def check_tags(
     namespace: str, shards: int, metrics: Mapping[str, MetricStats]
 ) -> Operation[Finding]:
-    """Find tags that count steps, and metrics whose series are merged into the overflow series."""
+    """Find tags with step numbers, and metrics with series merged into the overflow series."""
     names = [name for name, each in metrics.items() if each.series >= MANY]
     commands: list[Command] = []
     for name in names:

@@ -25,7 +25,7 @@ FULL, ALMOST_FULL = 0.95, 0.8
 
 @dataclass(slots=True)
 class Node:
-    """A server, or one primary of a cluster. *name* is '' if there is only one.
+    """A server, or one primary of a cluster. *name* is '' if there is only one node.
 
     INFO is read once. A node that did not answer is not contacted again.
     """
@@ -95,7 +95,7 @@ def check_version(node: Node) -> Finding:
 
 
 def check_memory(node: Node) -> Finding:
-    """Check the used memory against `maxmemory`, or against the memory of the machine."""
+    """Check the used memory against `maxmemory`, or against the machine's memory."""
     info = node.info
     used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     machine = int(info.get("total_system_memory", 0))
@@ -116,7 +116,7 @@ def check_memory(node: Node) -> Finding:
 
 
 def check_eviction(node: Node) -> Finding:
-    """Check that the server evicts no keys."""
+    """Check that the server does not evict keys."""
     info = node.info
     policy, evicted = info.get("maxmemory_policy", "unknown"), int(info.get("evicted_keys", 0))
     limit = int(info.get("maxmemory", 0))
@@ -177,7 +177,7 @@ def check_persistence(node: Node) -> Finding:
 
 
 def check_clock(node: Node, clock: Clock, max_future: float) -> Finding:
-    """Check the clock of the server against *clock* of this machine."""
+    """Compare the server's clock with this machine's *clock*."""
     before = clock()
     server = node.run(now()) / 1000
     after = clock()

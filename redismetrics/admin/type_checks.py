@@ -1,4 +1,4 @@
-"""A check of what `redismetrics.compat.prometheus_client` stores: metrics with two types."""
+"""A check for metrics that `redismetrics.compat.prometheus_client` stores with two types."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,11 @@ _SHOWN = 5
 
 
 def judge_types(definitions: Mapping[str, Definition]) -> list[Finding]:
-    """Return a warning if programs disagree about the type of a metric; else nothing.
+    """Return a warning if programs disagree about the type of a metric, otherwise nothing.
 
-    A metric whose type differs from the stored one is stored with its type behind its name, such as
-    ``jobs:gauge``. That is right while a deployment rolls, and a mistake if it stays.
+    A metric whose type differs from the stored one is stored with its type appended to its name,
+    such as ``jobs:gauge``. This is correct during a rolling deployment, but a mistake if it
+    persists.
     """
     double = {
         name: definition.type

@@ -1,4 +1,4 @@
-"""From the results of PromQL to the series of a rule."""
+"""Convert PromQL results to the series of a rule."""
 
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ from .engine import RuleAnswer
 
 
 def answer_of(result: Result, *, has_data: bool) -> RuleAnswer:
-    """Return the series of a result at one moment.
+    """Return the series of an instant result.
 
     A result that is neither an instant vector nor a scalar is an error, as in Prometheus.
     """
@@ -30,7 +30,7 @@ def answer_of(result: Result, *, has_data: bool) -> RuleAnswer:
 
 @lru_cache(4096)
 def selected_metrics(expression: str) -> set[str] | None:
-    """Return the names of the metrics that an expression selects; None if it may be any.
+    """Return the names of the metrics that an expression selects; None if it may select any.
 
     Raises:
         InvalidExpression: If it cannot be parsed.

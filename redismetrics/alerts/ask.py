@@ -1,4 +1,4 @@
-"""What applications ask and say of alerts: with their kinds of times, and plain values back."""
+"""Operations on alerts for applications: they accept any kind of time and return plain values."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -20,7 +20,7 @@ MAX_HISTORY = 10_000
 def history(
     namespace: str, since: Any, limit: object, now_ms: int
 ) -> Operation[list[dict[str, Any]]]:
-    """Read changes of states, the newest first; see `Metrics.alert_history`."""
+    """Read state changes, newest first; see `Metrics.alert_history`."""
     if not isinstance(limit, int) or not 1 <= limit <= MAX_HISTORY:
         raise InvalidQuery(f"limit must be from 1 to {MAX_HISTORY}, got {shown(limit)}")
     try:
@@ -43,7 +43,7 @@ def history(
 
 
 def new_silence(matchers: Any, duration: Any, comment: str, author: str, now_ms: int) -> Silence:
-    """Return a silence from now on; see `Metrics.silence_alerts`.
+    """Return a silence that starts now; see `Metrics.silence_alerts`.
 
     Raises:
         InvalidQuery: If an argument is not valid.
@@ -73,13 +73,13 @@ def new_silence(matchers: Any, duration: Any, comment: str, author: str, now_ms:
 
 
 def save(namespace: str, silence: Silence, now_ms: int) -> Operation[dict[str, Any]]:
-    """Write a silence, and return it as `silence_row` has it."""
+    """Write a silence, and return it in the form of `silence_row`."""
     yield from silences.save_silence(namespace, silence, now_ms)
     return silence_row(silence, now_ms)
 
 
 def list_silences(namespace: str, now_ms: int) -> Operation[list[dict[str, Any]]]:
-    """Read all silences, as `silence_row` has them."""
+    """Read all silences, in the form of `silence_row`."""
     found = yield from silences.list_silences(namespace, now_ms)
     return [silence_row(each, now_ms) for each in found]
 
@@ -88,7 +88,7 @@ def expire(namespace: str, id: str, now_ms: int) -> Operation[dict[str, Any]]:
     """End a silence now, and return it.
 
     Raises:
-        InvalidQuery: If there is none with that id.
+        InvalidQuery: If there is no silence with that id.
     """
     found = yield from silences.expire_silence(namespace, id, now_ms)
     if found is None:
@@ -97,7 +97,7 @@ def expire(namespace: str, id: str, now_ms: int) -> Operation[dict[str, Any]]:
 
 
 def silence_row(silence: Silence, now_ms: int) -> dict[str, Any]:
-    """Return a silence as Alertmanager's API has it."""
+    """Return a silence in the form of Alertmanager's API."""
     return {
         "id": silence.id,
         "status": {"state": silence.state(now_ms)},

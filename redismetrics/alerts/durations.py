@@ -1,4 +1,4 @@
-"""Durations as Prometheus writes them: 1h30m, 5m, 250ms."""
+"""Durations in Prometheus' notation: 1h30m, 5m, 250ms."""
 
 import re
 
@@ -12,10 +12,10 @@ _LONGEST_MS = 2**63 // 1_000_000
 
 
 def parse_duration(text: str) -> int:
-    """Return a duration in ms. Units go from the largest to the smallest; 0 needs none.
+    """Parse a duration to ms. Units must be in descending order; 0 needs no unit.
 
     Raises:
-        ValueError: If *text* is not such a duration, or longer than 292 years.
+        ValueError: If *text* is not a duration, or longer than 292 years.
     """
     if text == "0":
         return 0
@@ -33,7 +33,7 @@ def parse_duration(text: str) -> int:
 
 
 def duration_text(milliseconds: int) -> str:
-    """Return a duration in its shortest form: with years, weeks and days only if they are whole."""
+    """Return a duration in its shortest form, with years, weeks and days only if they are whole."""
     if milliseconds == 0:
         return "0s"
     parts = []

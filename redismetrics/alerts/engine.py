@@ -1,4 +1,4 @@
-"""What evaluates the expressions of rules."""
+"""The interface for evaluating the expressions of rules."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ class RuleAnswer:
     """The result of an expression.
 
     Attributes:
-        series: The series; one without labels if the result is a number.
-        has_data: Whether any selector of the expression found a series, or it has none.
-        error: Why it could not be evaluated; empty if it could. Then *series* is empty.
+        series: The series; a single one without labels if the result is a number.
+        has_data: Whether any selector of the expression found a series, or it has no selectors.
+        error: Why it could not be evaluated, empty if it could. With an error, *series* is empty.
     """
 
     series: Sequence[Sample] = ()
@@ -24,20 +24,20 @@ class RuleAnswer:
 
 
 class Engine(Protocol):
-    """Evaluates expressions at a time, and writes the series of recording rules."""
+    """Evaluates expressions at a given time, and writes the series of recording rules."""
 
     def instant(self, expressions: Sequence[str], at_ms: int) -> list[RuleAnswer]:
-        """Return the answer to each expression; what they select is read once."""
+        """Return the answer to each expression; the selected data is read only once."""
         ...
 
     def selects(self, expression: str) -> set[str] | None:
-        """Return the names of the metrics that an expression selects; None if it may be any."""
+        """Return the names of the metrics that an expression selects; None if it may select any."""
         ...
 
     def write(
         self, series: Sequence[Sample], ended: Sequence[Mapping[str, str]], at_ms: int
     ) -> None:
-        """Write samples, and the ends of series that are gone; the next question sees them.
+        """Write samples and the ends of vanished series; the next query sees them.
 
         Raises:
             RuleFailed: If they cannot be written.
@@ -45,5 +45,5 @@ class Engine(Protocol):
         ...
 
     def settle(self) -> None:
-        """Wait until what was written is stored."""
+        """Wait until written samples are stored."""
         ...

@@ -1,8 +1,7 @@
 """Evaluate the rules of a group at one time.
 
-As in Prometheus, rules are evaluated one after the other, and each sees what those before it
-recorded. Those that do not depend on each other are evaluated in one call, so that what they
-select is read once.
+As in Prometheus, rules are evaluated in order, and each sees what earlier ones recorded. Rules that
+do not depend on each other are evaluated in one call, so that their data is read only once.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ REASON = "redismetrics_reason"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What templates see beside the series, and the clock that measures evaluations."""
+    """What templates see in addition to the series, and the clock that measures evaluations."""
 
     external_labels: Mapping[str, str] = field(default_factory=dict)
     external_url: str = ""
@@ -43,11 +42,11 @@ class Surroundings:
 
 @dataclass(slots=True)
 class RuleState:
-    """What is kept of a rule from one evaluation to the next.
+    """The state of a rule that is kept from one evaluation to the next.
 
     Attributes:
-        alerts: Of an alert rule, the resolved ones included.
-        written: Labels of the series that the last evaluation wrote.
+        alerts: The alerts of an alert rule, including resolved ones.
+        written: Labels of the series written by the last evaluation.
     """
 
     alerts: dict[Key, Alert] = field(default_factory=dict)
@@ -56,7 +55,7 @@ class RuleState:
 
 @dataclass(frozen=True, slots=True)
 class RuleOutcome:
-    """How the evaluation of a rule went. *took* is in seconds; *error* is empty if it succeeded."""
+    """The outcome of a rule's evaluation. *took* is in seconds; *error* is empty on success."""
 
     rule: Rule
     state: RuleState
@@ -66,9 +65,9 @@ class RuleOutcome:
 
 
 def rule_ids(group: Group) -> list[str]:
-    """Return an id of each rule that stays when others are added, or its expression is edited.
+    """Return an id for each rule that is stable when others are added or its expression is edited.
 
-    It comes from the name and the labels, as in Prometheus, and the place among equal ones.
+    It is derived from the name and the labels, as in Prometheus, and the position among equal ones.
     """
     seen: dict[str, int] = {}
     found = []
@@ -87,7 +86,7 @@ def evaluate_group(
     states: Sequence[RuleState],
     around: Surroundings,
 ) -> Iterator[RuleOutcome]:
-    """Yield the outcome of each rule, in their order. *states* are those before, by rule."""
+    """Yield the outcome of each rule, in order. *states* are the previous states by rule."""
     asked_at = at_ms - group.query_offset_ms
     for rules in _batches(group, engine):
         began = around.clock()
@@ -104,7 +103,7 @@ def evaluate_group(
 
 
 def _batches(group: Group, engine: Engine) -> Iterator[list[int]]:
-    """Yield numbers of rules that one call may evaluate: none selects what another one writes."""
+    """Yield groups of rules for one call: none of them selects what another one writes."""
     batch: list[int] = []
     writes: set[str] = set()
     for number, rule in enumerate(group.rules):
@@ -149,7 +148,7 @@ def _evaluate(
 def _failed(
     rule: Rule, error: str, at_ms: int, before: RuleState, engine: Engine, answer: RuleAnswer
 ) -> RuleOutcome:
-    """Return the outcome of a rule that failed: its alerts stay, but its series end."""
+    """Return the outcome of a failed rule: its alerts are kept, but its series end."""
     state = RuleState(before.alerts if answer.error else {}, {})
     ending = _write(engine, {}, before, at_ms)
     return RuleOutcome(rule, state, f"{error}; {ending}" if ending else error)
@@ -206,7 +205,7 @@ def _ask(engine: Engine, expression: str, at_ms: int) -> list[tuple[dict[str, st
 
 
 def _alert_series(alerts: Mapping[Key, Alert]) -> dict[Key, Sample]:
-    """Return the series `ALERTS` and `ALERTS_FOR_STATE` of alerts that are pending or fire."""
+    """Return the series `ALERTS` and `ALERTS_FOR_STATE` of pending and firing alerts."""
     found: dict[Key, Sample] = {}
     for alert in alerts.values():
         if alert.state == RESOLVED:
@@ -221,7 +220,7 @@ def _alert_series(alerts: Mapping[Key, Alert]) -> dict[Key, Sample]:
 def changes(
     before: Mapping[Key, Alert], after: Mapping[Key, Alert]
 ) -> list[tuple[Alert, str, str]]:
-    """Return the alerts whose state changed, with the states before and after."""
+    """Return the alerts whose state changed, with the old and the new state."""
     found = []
     for key, alert in after.items():
         old = before[key].state if key in before else RESOLVED

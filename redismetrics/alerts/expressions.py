@@ -1,4 +1,4 @@
-"""Expressions of rules, and series of their unit tests."""
+"""Expressions of rules, and series in their unit tests."""
 
 from redismetrics.errors import InvalidExpression
 from redismetrics.promql.nodes import VectorSelector
@@ -9,7 +9,7 @@ def check_expression(expression: str) -> None:
     """Check a PromQL expression.
 
     Raises:
-        ValueError: If it is not valid, in the words of Prometheus.
+        ValueError: If it is not valid, with Prometheus' message.
     """
     try:
         parse(expression)
@@ -18,7 +18,7 @@ def check_expression(expression: str) -> None:
 
 
 def parse_series(text: str) -> dict[str, str]:
-    """Return the labels of a series such as `up{job="a"}`, the name as `__name__`.
+    """Return the labels of a series such as `up{job="a"}`, with the name as `__name__`.
 
     Raises:
         ValueError: If *text* is something else.

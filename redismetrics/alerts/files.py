@@ -1,4 +1,4 @@
-"""Rule files of a process: found by patterns, and read again when they change."""
+"""The rule files of a process: found by patterns, and reloaded when they change."""
 
 import glob
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ MAX_RULES = 20_000
 
 
 def find_files(patterns: Iterable[str]) -> list[Path]:
-    """Return the files that *patterns* name, in order, each once.
+    """Return the files that match *patterns*, in order and without duplicates.
 
     Raises:
-        InvalidFile: If a pattern without wildcards names no file, or there are over 1,000 files.
+        InvalidFile: If a pattern without wildcards matches no file, or there are over 1,000 files.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
@@ -42,10 +42,10 @@ def empty_patterns(patterns: Iterable[str]) -> list[str]:
 
 
 def load_files(patterns: Iterable[str]) -> list[Group]:
-    """Read all files that *patterns* name.
+    """Read all files that match *patterns*.
 
     Raises:
-        InvalidFile: If a file cannot be read or is not valid, with all reasons, each with its file.
+        InvalidFile: If a file cannot be read or is not valid, with all reasons and their files.
     """
     groups: list[Group] = []
     problems: list[str] = []
@@ -80,7 +80,7 @@ def _repeated(groups: Iterable[Group]) -> list[str]:
 
 
 class WatchedFiles:
-    """Tells whether files changed since the last look: by their names, times and sizes."""
+    """Detects whether files have changed since the last check, by their names, times and sizes."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._patterns = tuple(patterns)
@@ -97,7 +97,7 @@ class WatchedFiles:
         return found
 
     def changed(self) -> bool:
-        """Return whether they changed."""
+        """Return whether any file has changed."""
         try:
             now = self._look()
         except InvalidFile:

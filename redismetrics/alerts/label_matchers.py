@@ -1,4 +1,4 @@
-"""Conditions on the labels of alerts, as routes and silences of Alertmanager have them.
+"""Conditions on the labels of alerts, as used in Alertmanager's routes and silences.
 
 https://prometheus.io/docs/alerting/latest/configuration/#matcher
 """
@@ -23,7 +23,7 @@ _ESCAPES = {"n": "\n", '"': '"', "\\": "\\"}
 
 @dataclass(frozen=True, slots=True)
 class LabelMatcher:
-    """A condition on a label, which is empty if an alert does not have it.
+    """A condition on a label. A missing label counts as empty.
 
     A regular expression (RE2) must match the whole value.
     """
@@ -34,7 +34,7 @@ class LabelMatcher:
     is_equal: bool = True
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Return whether an alert with *labels* meets it."""
+        """Return whether an alert with *labels* meets the condition."""
         value = labels.get(self.name, "")
         if self.is_regex:
             return (compiled(self.value).fullmatch(value) is not None) == self.is_equal
@@ -52,11 +52,11 @@ def matches_all(matchers: Iterable[LabelMatcher], labels: Mapping[str, str]) -> 
 
 
 def check_matcher(name: str, value: str, *, is_regex: bool, is_equal: bool) -> LabelMatcher:
-    """Return a matcher whose parts were given one by one.
+    """Return a matcher from its separate parts.
 
     Raises:
-        ValueError: If the name is empty, a text longer than 1,024 characters, or the regular
-            expression not valid.
+        ValueError: If the name is empty, a text is longer than 1,024 characters, or the regular
+            expression is not valid.
     """
     if not name:
         raise ValueError("name of a matcher must not be empty")
@@ -77,7 +77,7 @@ def parse_matchers(text: str) -> list[LabelMatcher]:
     """Return the matchers of `severity="page", job=~"api.*"`, with or without braces.
 
     Raises:
-        ValueError: If *text* has another form, none, or more than 100 matchers.
+        ValueError: If *text* has another form, no matchers, or more than 100.
     """
     inside = text.strip()
     if inside.startswith("{") and inside.endswith("}"):

@@ -1,4 +1,4 @@
-"""Rules and alerts as Prometheus' HTTP API shows them, from what Redis holds."""
+"""Rules and alerts in Redis, in the form of Prometheus' HTTP API."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ _SILENT_INTERVALS = 3
 
 
 def list_alerts(namespace: str) -> Operation[list[dict[str, Any]]]:
-    """Read all alerts that are pending or fire, as `/api/v1/alerts` has them."""
+    """Read all pending and firing alerts, in the form of `/api/v1/alerts`."""
     groups = yield from load_groups(namespace)
     at = yield from now()
     return [
@@ -28,7 +28,7 @@ def list_alerts(namespace: str) -> Operation[list[dict[str, Any]]]:
 
 
 def list_rules(namespace: str) -> Operation[list[dict[str, Any]]]:
-    """Read all groups with their rules and states, as `/api/v1/rules` has them."""
+    """Read all groups with their rules and states, in the form of `/api/v1/rules`."""
     groups = yield from load_groups(namespace)
     at = yield from now()
     return [_group(groups[name], at) for name in sorted(groups)]
@@ -42,7 +42,7 @@ def _active(group: SavedGroup, at: int) -> dict[bytes, SavedAlert]:
 
 
 def alert_row(alert: Alert) -> dict[str, Any]:
-    """Return an alert as the API shows it."""
+    """Return an alert in the form of the API."""
     row: dict[str, Any] = {
         "labels": alert.labels,
         "annotations": alert.annotations,
@@ -103,7 +103,7 @@ def _rule(
 
 
 def findings(groups: Mapping[str, SavedGroup], at: int) -> list[str]:
-    """Return what is wrong with the evaluation of rules, for the doctor; Unix ms."""
+    """Return the problems with the evaluation of rules, for the doctor. Times are Unix ms."""
     found = []
     for name, group in groups.items():
         status = group.status

@@ -1,4 +1,4 @@
-"""What `--rules` and the options beside it say."""
+"""The settings given by `--rules` and its related options."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,22 +9,22 @@ from redismetrics.errors import InvalidSetting, shown
 
 @dataclass(frozen=True, slots=True)
 class AlertOptions:
-    """How rules are evaluated and alerts are sent. Times are in seconds.
+    """How to evaluate rules and send alerts. Times are in seconds.
 
     Attributes:
         rules: Patterns of rule files.
-        alertmanagers: URLs of Alertmanagers; all get all alerts.
+        alertmanagers: URLs of Alertmanagers; each gets all alerts.
         webhook: URL that gets Alertmanager's webhook payload; a secret.
         notify_config: Path of a file with routes and receivers.
         notify: Called with the webhook payload of each notification, in a thread.
-        resend_delay: Alertmanagers get an alert that still fires again after it.
-        external_url: Of the page that links in notifications lead to.
-        external_labels: Added to alerts that are sent to Alertmanagers.
-        lease: A process that evaluates a group and is gone is replaced after it.
-        send_timeout: Of one request to a receiver.
-        heartbeat_url: Gets a request after each whole pass, unless one failed: alerts cannot say
-            that Redis is away, but a service that misses these requests can.
-        default_interval: Of groups that give none.
+        resend_delay: Time after which a firing alert is sent to Alertmanagers again.
+        external_url: Base URL of links in notifications.
+        external_labels: Labels to add to the alerts sent to Alertmanagers.
+        lease: Time after which a vanished process that evaluated a group is replaced.
+        send_timeout: Timeout of one request to a receiver.
+        heartbeat_url: URL to request after each complete and successful pass: alerts cannot report
+            that Redis is unreachable, but a service that misses these requests can.
+        default_interval: Interval of groups that do not set one.
     """
 
     rules: tuple[str, ...]

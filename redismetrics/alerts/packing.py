@@ -1,7 +1,7 @@
-"""The form in which Redis holds alerts and the state of their groups: msgpack.
+"""The stored form of alerts and of the state of their groups: msgpack.
 
-What is read is checked like any input: a field that is missing, or of another type, raises one of
-the errors that `store.replies.reading` turns into `FormatMismatch`. Fields of newer versions are
+Stored data is validated like any input: a missing field, or one of another type, raises one of the
+errors that `store.replies.reading` turns into `FormatMismatch`. Fields from newer versions are
 ignored.
 """
 
@@ -22,7 +22,7 @@ _VALID_INTERVALS = 4
 
 @dataclass(slots=True)
 class RuleStatus:
-    """How the last evaluation of a rule went. *took* is in seconds; *error* is empty if it did."""
+    """The last evaluation of a rule. *took* is in seconds; *error* is empty if it succeeded."""
 
     rule: str
     error: str = ""
@@ -32,18 +32,18 @@ class RuleStatus:
 
 @dataclass(slots=True)
 class GroupStatus:
-    """How the last evaluation of a group went, and what it consists of.
+    """The last evaluation of a group, and its contents.
 
     Attributes:
-        file: Of its rules, as on the evaluating process' host.
-        text: Digest of its rules: two workers with different files have different ones.
+        file: The rule file, on the host of the evaluating process.
+        text: Digest of its rules, which differs between workers with different files.
         evaluated_at: Time of the last evaluation, Unix ms.
         took: Its duration in seconds.
-        missed: Evaluations that were skipped, because an earlier one took too long or nothing
-            evaluated the group, since the group was first evaluated.
-        holder: Id of the process that evaluates it.
-        rules: In the order of the group.
-        problems: What is wrong with the process that evaluates it: files, receivers.
+        missed: Evaluations skipped since the first one, because an earlier one took too long or no
+            process evaluated the group.
+        holder: Id of the evaluating process.
+        rules: The rules, in the order of the group.
+        problems: Problems of the evaluating process, with files or receivers.
     """
 
     name: str = ""
@@ -63,7 +63,7 @@ class GroupStatus:
 
 
 class SavedAlert(NamedTuple):
-    """An alert as Redis holds it. *sent_at* is when it was last sent to Alertmanagers, Unix ms."""
+    """A stored alert. *sent_at* is when it was last sent to Alertmanagers, in Unix ms."""
 
     alert: Alert
     sent_at: int = 0
@@ -142,7 +142,7 @@ def unpack_status(data: bytes) -> GroupStatus:
 
 
 def rule_fields(rule: Rule) -> dict[str, Any]:
-    """Return a rule as it is kept for `/api/v1/rules` and `alerts list`."""
+    """Return a rule in the form stored for `/api/v1/rules` and `alerts list`."""
     return {
         "name": rule.name,
         "query": rule.expr,
@@ -155,7 +155,7 @@ def rule_fields(rule: Rule) -> dict[str, Any]:
 
 
 def unpack_rules(data: bytes) -> list[dict[str, Any]]:
-    """Return the fields of a group's rules, as `rule_fields` gives them."""
+    """Return the fields of a group's rules, as returned by `rule_fields`."""
     return [
         {
             "name": _text(each["name"]),
@@ -171,7 +171,7 @@ def unpack_rules(data: bytes) -> list[dict[str, Any]]:
 
 
 def pack_change(change: StateChange, number: str) -> bytes:
-    """Return a change as msgpack. *number* tells equal changes at one time apart."""
+    """Return a change as msgpack. *number* distinguishes equal changes at the same time."""
     packed: bytes = msgpack.packb([*change, number])
     return packed
 

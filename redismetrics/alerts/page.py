@@ -13,7 +13,7 @@ _SILENT = 60.0
 
 
 def rule_counts(service: AlertService) -> dict[str, Any]:
-    """Return what the service did, for the page: see `self_metrics.rule_families`."""
+    """Return the service's counts for the page; see `self_metrics.rule_families`."""
     counts = service.runner.counts
     boxes = service.outboxes()
     return {
@@ -37,7 +37,7 @@ def _problem(service: AlertService) -> str:
 
 
 def status_of(service: AlertService) -> status_page.StatusSource:
-    """Return what the service shows of itself. Bad files and receivers do not make it unhealthy."""
+    """Return the status source of the service. Bad files and receivers do not make it unhealthy."""
     return status_page.StatusSource(
         "alerts",
         lambda: self_metrics.rule_families(rule_counts(service)),
@@ -47,7 +47,7 @@ def status_of(service: AlertService) -> status_page.StatusSource:
 
 
 def serve_status(service: AlertService, address: str) -> AbstractContextManager[int]:
-    """Serve /metrics and /healthz at *address* meanwhile, as a worker does.
+    """Serve /metrics and /healthz at *address* during the block, like a worker.
 
     Raises:
         InvalidSetting: If *address* is not `[HOST:]PORT`.

@@ -1,6 +1,6 @@
 """Rule files to start from: burn rates of an objective, anomalies, absence, forecasts.
 
-Each function returns the text of a file that people read and edit. They are in Prometheus' format.
+Each function returns the text of a file for people to read and edit, in Prometheus' format.
 """
 
 import json
@@ -22,7 +22,7 @@ _WORD = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 def slo(name: str, errors: str, total: str, objective: float) -> str:
-    """Return alerts on how fast an objective's error budget of 30 days is used up.
+    """Return alerts on the burn rate of an objective's 30-day error budget.
 
     *errors* and *total* are selectors of counters, such as `http_requests_total{status=~"5.."}`;
     *objective* is in percent.
@@ -77,11 +77,12 @@ def slo(name: str, errors: str, total: str, objective: float) -> str:
 def anomaly(
     name: str, selector: str, function: str, *, window: str = "1h", weeks: int = 4, width: float = 3
 ) -> str:
-    """Return an alert when a metric is far from what it was at the same time of the last weeks.
+    """Return an alert for a metric that is far from its values at the same time in past weeks.
 
-    *function* is one of a window: `rate` for counters, `avg_over_time` for gauges. It is compared
-    with the mean of the same hour, UTC, of the last *weeks*, plus and minus *width* standard
-    deviations; nothing is compared before there are as many weeks. The hours come from rollups.
+    *function* is a range function: `rate` for counters, `avg_over_time` for gauges. Its value is
+    compared with the mean of the same hour (UTC) of the last *weeks*, plus and minus *width*
+    standard deviations; nothing is compared until there are that many weeks. The hours come from
+    rollups.
 
     Raises:
         InvalidQuery: If an argument is not valid.
@@ -123,7 +124,7 @@ groups:
 
 
 def absent(name: str, selector: str, *, window: str = "10m") -> str:
-    """Return alerts when a metric, or some of its series, stopped coming.
+    """Return alerts for a metric, or some of its series, that has no more samples.
 
     Raises:
         InvalidQuery: If an argument is not valid.
@@ -155,7 +156,7 @@ groups:
 def forecast(
     name: str, selector: str, limit: float, *, history: str = "6h", ahead: str = "1d"
 ) -> str:
-    """Return an alert when a gauge reaches *limit* soon, if it goes on as in its *history*.
+    """Return an alert for a gauge that will soon reach *limit* if the trend of *history* continues.
 
     Raises:
         InvalidQuery: If an argument is not valid.
@@ -186,7 +187,7 @@ groups:
 
 
 def _quoted(text: str) -> str:
-    """Return text as YAML, which takes JSON's strings."""
+    """Return text as YAML, which accepts JSON strings."""
     return json.dumps(text, ensure_ascii=False)
 
 

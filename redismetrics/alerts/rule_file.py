@@ -1,6 +1,6 @@
 """Rule files in Prometheus' format: groups of alert and recording rules.
 
-The format, the checks and their messages are those of Prometheus' package rulefmt:
+The format, the checks and their messages follow Prometheus' package rulefmt:
 https://prometheus.io/docs/prometheus/latest/configuration/recording_rules/
 """
 
@@ -32,7 +32,7 @@ def load_rules(path: Path, check_expression: Callable[[str], None]) -> list[Grou
     *check_expression* raises ValueError for an expression that is not valid.
 
     Raises:
-        InvalidFile: If the file is not valid, with all reasons, each with its line where known.
+        InvalidFile: If the file is not valid, with all reasons and, where known, their lines.
         OSError: If it cannot be read.
     """
     return parse_rules(path.read_bytes(), check_expression, str(path))
@@ -68,7 +68,7 @@ def parse_rules(
 
 
 def duplicate_rules(groups: list[Group]) -> list[Rule]:
-    """Return rules of the same name and labels as an earlier one, which is likely a mistake."""
+    """Return rules with the same name and labels as an earlier one, which is probably a mistake."""
     seen = set()
     found = []
     for group in groups:
@@ -81,7 +81,7 @@ def duplicate_rules(groups: list[Group]) -> list[Rule]:
 
 
 class _Durations:
-    """Reads durations. The first wrong one is reported after what is wrong with the types."""
+    """Reads durations. The first invalid one is reported after errors in the types."""
 
     def __init__(self, reader: YamlReader) -> None:
         self.reader = reader
@@ -104,7 +104,7 @@ class _Durations:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where the fields of a rule are, for messages: `line:column: `, or nothing."""
+    """The positions of a rule's fields, for messages: `line:column: `, or nothing."""
 
     fields: dict[str, Value]
 
@@ -167,7 +167,7 @@ def _group_problems(groups: list[tuple[Value, Group]]) -> list[str]:
 def _rule_problems(
     rule: Rule, places: _Places, check_expression: Callable[[str], None]
 ) -> list[tuple[str, str]]:
-    """Return what is wrong with a rule: where, and what."""
+    """Return the problems of a rule, with their positions."""
     fields = places.fields
     has = {name for name in fields if not _is_empty(fields[name])}
     problems = []
@@ -243,7 +243,7 @@ def _template_problems(rule: Rule, places: _Places) -> list[tuple[str, str]]:
 
 
 def _line_of(places: _Places, field_name: str, key: str) -> str:
-    """Return where *key* of a mapping is."""
+    """Return the position of *key* in a mapping."""
     mapping = places.fields.get(field_name)
     if isinstance(mapping, Mapping):
         for name, _ in mapping.items:

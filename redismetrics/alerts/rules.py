@@ -12,9 +12,9 @@ class Rule:
     """An alert rule, or a recording rule if *record* is set.
 
     Attributes:
-        name: Of the alert, or of the metric that is recorded.
+        name: Name of the alert, or of the recorded metric.
         for_ms, keep_firing_for_ms: In ms; 0 for recording rules.
-        line: Of the expression in its file, from 1.
+        line: Line of the expression in its file, from 1.
     """
 
     name: str
@@ -29,12 +29,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules that are evaluated one after the other, at the same times.
+    """Rules that are evaluated in order, at the same times.
 
     Attributes:
-        interval_ms: None for the default of the evaluation.
-        query_offset_ms: How far in the past expressions are evaluated.
-        limit: Alerts or series that a rule may give; 0 for any number.
+        interval_ms: The interval; None means the default.
+        query_offset_ms: How far back in time expressions are evaluated.
+        limit: Maximum number of alerts or series of a rule; 0 means no limit.
     """
 
     name: str

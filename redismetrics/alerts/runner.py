@@ -1,8 +1,8 @@
-"""Evaluate groups of rules when they are due, one process for each group.
+"""Evaluate groups of rules when they are due, with one process per group.
 
-A group is evaluated at fixed times: multiples of its interval, shifted by a part of it that its
-name decides, so that many groups are not due at once. The time is the server's, so processes whose
-clocks differ agree.
+A group is evaluated at fixed times: multiples of its interval, shifted by a fraction of it that
+depends on its name, so that groups are not all due at once. Times are by the server's clock, so
+processes with different clocks agree.
 """
 
 import logging
@@ -46,7 +46,7 @@ _CLOCK_STEP_MS = 5 * 60_000
 
 @dataclass(slots=True)
 class RunnerCounts:
-    """What evaluating has done since the start, for the page of self-metrics."""
+    """Counts of the evaluation since the start, for the page of self-metrics."""
 
     evaluations: int = 0
     failures: int = 0
@@ -56,7 +56,7 @@ class RunnerCounts:
 
 @dataclass(slots=True)
 class _Running:
-    """A group that this process evaluates, or would: fence is 0 if another process does."""
+    """A group that this process evaluates; fence is 0 if another process does."""
 
     name: str
     group: Group
@@ -68,24 +68,24 @@ class _Running:
 
 
 def group_name(group: Group) -> str:
-    """Return what tells a group from all others: the name of its file, and its own."""
+    """Return a unique name for a group, made of its file name and its own name."""
     return f"{PurePath(group.file).name};{group.name}"
 
 
 def slot_before(name: str, interval_ms: int, now: int) -> int:
-    """Return the last time up to *now* at which the group of that name is due."""
+    """Return the last time up to *now* at which the group with this name is due."""
     digest = blake2b(name.encode(), digest_size=8).digest()
     shift = int.from_bytes(digest, "big") % interval_ms
     return now - (now - shift) % interval_ms
 
 
 class Runner:
-    """Evaluates the groups of which it gets the lease.
+    """Evaluates the groups for which it gets the lease.
 
     Args:
-        send: Gets what Alertmanagers must be sent: alerts as `alert_payload` makes them.
-        problems: Returns what is wrong with this process, for the doctor.
-        is_silent: Log nothing.
+        send: Called with the alerts for Alertmanagers, as returned by `alert_payload`.
+        problems: Returns the problems of this process, for the doctor.
+        is_silent: Whether to log nothing.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Runner:
         self.replace(groups)
 
     def replace(self, groups: Sequence[Group]) -> None:
-        """Take other rules. Alerts of rules that stay keep their state."""
+        """Replace the rules. Alerts of unchanged rules keep their state."""
         running = {}
         for group in groups:
             name = group_name(group)
@@ -139,9 +139,9 @@ class Runner:
         return min(times, default=now + self._lease_ms)
 
     def take_leases(self, client: Client, now: int = 0) -> None:
-        """Renew the leases of this process' groups, and take those that are free.
+        """Renew the leases of this process' groups, and take free ones.
 
-        *now* is noted where another process evaluates other rules under the name of a group.
+        *now* is noted if another process evaluates different rules under the same group name.
         """
         key = keys.alerts(self._namespace).leases
         for gone in self._gone:
@@ -178,7 +178,7 @@ class Runner:
         """Evaluate one group of this process that is due at *now*; return whether there was one.
 
         Raises:
-            StoreError: If Redis is unreachable. What was not saved is evaluated again.
+            StoreError: If Redis is unreachable. Unsaved evaluations are repeated.
         """
         for each in self._running.values():
             interval = self.interval_ms(each.group)
@@ -271,7 +271,7 @@ class Runner:
         return after, sending
 
     def release(self, client: Client) -> None:
-        """Give back all leases, so that another process need not wait for their end."""
+        """Release all leases, so that another process need not wait for them to expire."""
         key = keys.alerts(self._namespace).leases
         for each in self._running.values():
             if each.fence:
@@ -313,7 +313,7 @@ def _transitions(each: _Running, outcomes: list[RuleOutcome], at: int) -> list[S
 
 
 def _report(each: _Running, outcomes: list[RuleOutcome], transitions: list[StateChange]) -> None:
-    """Log what changed: alerts that fire or are over, and rules that fail."""
+    """Log changes: alerts that start or stop firing, and failing rules."""
     for change in transitions:
         if "firing" in (change.before, change.after):
             labels = ", ".join(f"{name}={value}" for name, value in sorted(change.labels.items()))

@@ -1,4 +1,4 @@
-"""The service: evaluates rules and sends alerts, in threads of a worker or by itself."""
+"""The service that evaluates rules and sends alerts, in threads of a worker or on its own."""
 
 import logging
 import secrets
@@ -40,12 +40,12 @@ _PAUSE = 1.0
 
 @dataclass(slots=True)
 class ServiceStatus:
-    """How the service does. *bad_files* says why the files on disk are not used; empty if they are.
+    """The status of the service. *bad_files* says why the files on disk are not used, if so.
 
     Attributes:
         empty_patterns: Patterns of rule files that name no file.
-        errors: By the thread that it holds up: why it cannot go on. Mostly, Redis is unreachable.
-        passed_at: `time.monotonic` of the last whole pass.
+        errors: Why threads cannot continue, by thread. Usually Redis is unreachable.
+        passed_at: `time.monotonic` of the last complete pass.
     """
 
     bad_files: str = ""
@@ -58,11 +58,11 @@ class AlertService:
     """Evaluates rules and sends alerts until it is stopped.
 
     Args:
-        engine: Makes the engine that evaluates expressions.
+        engine: Creates the engine that evaluates expressions.
 
     Raises:
         InvalidSetting: If a rule file or the notification file is not valid.
-        MissingExtra: If a package is missing that they need.
+        MissingExtra: If a package that the files need is missing.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class AlertService:
         )
 
     def run(self) -> None:
-        """Evaluate and notify until `stop` is set; then give back the leases."""
+        """Evaluate and notify until `stop` is set; then release the leases."""
         notifying = threading.Thread(
             target=self._notify, name="redismetrics-alerts-notifier", daemon=True
         )
@@ -156,7 +156,9 @@ class AlertService:
         self._alertmanagers.stop(self.options.send_timeout)
 
     def _until_stopped(self, what: str, step: Callable[[], float]) -> None:
-        """Repeat *step*, which returns seconds to wait, until stopped; wait while Redis is away."""
+        """Repeat *step*, which returns the seconds to wait, until stopped; wait while Redis is
+        down.
+        """
         while not self.stop.is_set():
             try:
                 wait = step()
@@ -176,7 +178,7 @@ class AlertService:
         self.status.errors[what] = one_line(error)
 
     def _works(self, what: str) -> None:
-        """Note that nothing holds up a thread."""
+        """Note that a thread is working again."""
         if self.status.errors.pop(what, None) is not None:
             log.warning("%s are running again", what)
 
@@ -242,7 +244,7 @@ class AlertService:
                 notifier.stop(client, self.options.send_timeout)
 
     def outboxes(self) -> dict[str, Outbox[Any]]:
-        """Return what sends to each receiver, by its name."""
+        """Return the outboxes by name of the receiver."""
         found: dict[str, Outbox[Any]] = {box.name: box for box in self._alertmanagers.outboxes}
         if self.notifier is not None:
             found |= {box.name: box for box in self.notifier.outboxes.values()}
@@ -264,5 +266,5 @@ class AlertService:
 
 
 def server_ms(client: Client) -> int:
-    """Return the server's time, by which all processes evaluate; Unix ms."""
+    """Return the server's time, which all processes use, in Unix ms."""
     return run(client, now())

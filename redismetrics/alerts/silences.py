@@ -1,4 +1,4 @@
-"""Silences: alerts that match are not sent for a time."""
+"""Silences: matching alerts are not sent for a time."""
 
 import re
 import secrets
@@ -49,7 +49,7 @@ class Silence:
 
 
 def silenced_by(silences: Iterable[Silence], labels: Mapping[str, str], now: int) -> list[str]:
-    """Return the ids of the silences that silence an alert."""
+    """Return the ids of the silences that match an alert."""
     return [each.id for each in silences if each.silences(labels, now)]
 
 
@@ -63,7 +63,7 @@ def check_silence(
     now: int,
     id: str = "",
 ) -> Silence:
-    """Return a silence; without *id*, a new one.
+    """Return a checked silence; without *id*, a new one.
 
     Raises:
         InvalidQuery: If it has no matchers or ones that match everything, ends before it starts or
@@ -107,7 +107,7 @@ def _new_id() -> str:
 
 
 def list_silences(namespace: str, now: int) -> Operation[list[Silence]]:
-    """Read all silences that have not ended five days ago, those that end last first."""
+    """Read all silences, except those that ended over five days ago; the last to end first."""
     (flat,) = yield [("HGETALL", keys.alerts(namespace).silences)]
     found = [_read(name, data) for name, data in pairs(flat).items()]
     kept = [each for each in found if each is not None and each.ends_at > now - KEPT_MS]
@@ -115,9 +115,9 @@ def list_silences(namespace: str, now: int) -> Operation[list[Silence]]:
 
 
 def save_silence(namespace: str, silence: Silence, now: int) -> Operation[None]:
-    """Write a silence, in place of one with its id, and remove those that ended long ago.
+    """Write a silence, replacing one with the same id, and remove those that ended long ago.
 
-    Those that cannot be read are removed as well.
+    Unreadable silences are removed as well.
 
     Raises:
         InvalidQuery: If there are 10,000 already.
@@ -146,7 +146,7 @@ def save_silence(namespace: str, silence: Silence, now: int) -> Operation[None]:
 
 
 def expire_silence(namespace: str, id: str, now: int) -> Operation[Silence | None]:
-    """End a silence now; return it, or None if there is none with that id."""
+    """End a silence now; return it, or None if there is none with this id."""
     key = keys.alerts(namespace).silences
     (data,) = yield [("HGET", key, id)]
     if data is None:
@@ -176,7 +176,9 @@ def _pack(silence: Silence) -> bytes:
 
 
 def _read(name: bytes, data: bytes) -> Silence | None:
-    """Return a silence, or None if it cannot be read: it must not hide alerts, nor the others."""
+    """Return a silence, or None if it is unreadable: it must hide neither alerts nor other
+    silences.
+    """
     try:
         with reading("a silence"):
             return _unpack(name.decode(), data)

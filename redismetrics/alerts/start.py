@@ -14,10 +14,10 @@ from .store_engine import StoreEngine
 
 
 def alert_options(rules: object) -> AlertOptions:
-    """Return options for what the argument *rules* of a client may be.
+    """Return the options for a client's argument *rules*.
 
     Raises:
-        InvalidSetting: If it is neither options, nor a pattern of files, nor several.
+        InvalidSetting: If it is neither options, nor a file pattern, nor several patterns.
     """
     if isinstance(rules, AlertOptions):
         return rules
@@ -61,7 +61,7 @@ def store_engine(metrics: Any) -> StoreEngine:
 
 
 class AlertThread:
-    """A service in a thread of its own."""
+    """A service in its own thread."""
 
     def __init__(self, service: AlertService) -> None:
         self.service = service
@@ -70,7 +70,7 @@ class AlertThread:
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Stop it, and wait for at most *timeout* seconds until it has given back its leases."""
+        """Stop the service, and wait at most *timeout* seconds until it has released its leases."""
         # A child of a fork lacks the thread, and the lock of the event may stay locked there.
         if self._pid == os.getpid():
             self.service.stop.set()

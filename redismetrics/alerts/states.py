@@ -1,7 +1,6 @@
 """States of alerts: pending, firing, resolved.
 
-The transitions are those of Prometheus' rules/alerting.go. Nothing here does any I/O, and every
-time is passed.
+The transitions follow Prometheus' rules/alerting.go. No I/O; all times are arguments.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +21,7 @@ class RuleFailed(Exception):
 
 
 class Labelled(NamedTuple):
-    """A series of an expression's result with the labels and annotations of the alert."""
+    """A series in an expression's result, with the labels and annotations of the alert."""
 
     labels: dict[str, str]
     annotations: dict[str, str]
@@ -34,10 +33,10 @@ class Alert:
     """One alert: the state of one series of a rule. All times are Unix ms; 0 means never.
 
     Attributes:
-        active_since: When its series came.
-        fired_at: When it began to fire.
-        resolved_at: When its series was gone, after it fired.
-        kept_since: When its series was gone, while `keep_firing_for` keeps it firing.
+        active_since: When its series appeared.
+        fired_at: When it started firing.
+        resolved_at: When its series disappeared after it had fired.
+        kept_since: When its series disappeared, while `keep_firing_for` keeps it firing.
         value: The last value of its series.
     """
 
@@ -56,12 +55,12 @@ Key = tuple[tuple[str, str], ...]
 
 
 def key_of(labels: Mapping[str, str]) -> Key:
-    """Return labels as a key."""
+    """Return labels as a dict key."""
     return tuple(sorted(labels.items()))
 
 
 def fingerprint(labels: Mapping[str, str]) -> str:
-    """Return 16 digits that tell alerts apart."""
+    """Return a fingerprint of 16 digits."""
     text = "\xff".join(f"{name}\xff{value}" for name, value in sorted(labels.items()))
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
@@ -73,10 +72,10 @@ def label_alerts(
 ) -> dict[Key, Labelled]:
     """Return the series of an alert's expression with the labels of their alerts.
 
-    *expand* gives, for the labels and value of a series, what expands its templates.
+    *expand* returns the template expander for the labels and value of a series.
 
     Raises:
-        RuleFailed: If two series have the same labels then.
+        RuleFailed: If two series then have the same labels.
     """
     found: dict[Key, Labelled] = {}
     for own, value in series:
@@ -99,7 +98,7 @@ def label_alerts(
 def label_records(
     rule: Rule, series: Iterable[tuple[Mapping[str, str], float]]
 ) -> dict[Key, Labelled]:
-    """Return the series that a recording rule gives.
+    """Return the series produced by a recording rule.
 
     Raises:
         RuleFailed: If two series have the same labels.
@@ -120,10 +119,10 @@ def label_records(
 def next_states(
     rule: Rule, limit: int, now: int, found: Mapping[Key, Labelled], before: Mapping[Key, Alert]
 ) -> dict[Key, Alert]:
-    """Return the alerts of a rule after an evaluation at *now*, the resolved ones included.
+    """Return the alerts of a rule after an evaluation at *now*, including resolved ones.
 
     Raises:
-        RuleFailed: If more than *limit* alerts are active. Their state is lost then, as in
+        RuleFailed: If more than *limit* alerts are active. Their state is then lost, as in
             Prometheus.
     """
     after: dict[Key, Alert] = {}
@@ -151,7 +150,7 @@ def next_states(
 
 
 def _without_series(rule: Rule, now: int, alert: Alert) -> Alert | None:
-    """Return an alert whose series is gone; None if it is over."""
+    """Return the next state of an alert without a series; None if it is over."""
     if alert.state == FIRING and rule.keep_firing_for_ms:
         since = alert.kept_since or now
         if now - since < rule.keep_firing_for_ms:

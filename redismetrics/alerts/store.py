@@ -1,4 +1,4 @@
-"""What Redis holds of alerts: states, history, silences, and what was sent."""
+"""Alerts in Redis: states, history, silences and sent notifications."""
 
 import logging
 from collections.abc import Iterable
@@ -54,18 +54,18 @@ def _digest(status: bytes) -> str:
 
 
 def alert_field(rule: str, alert: Alert) -> bytes:
-    """Return the field of an alert: its rule, and a digest of its labels."""
+    """Return the hash field of an alert: its rule and a digest of its labels."""
     labels = msgpack.packb(sorted(alert.labels.items()))
     return f"{rule} {blake2b(labels, digest_size=12).hexdigest()}".encode()
 
 
 def rule_id_of(name: bytes) -> str:
-    """Return the rule of a field of an alert."""
+    """Return the rule of an alert's hash field."""
     return name.decode(errors="replace").partition(" ")[0]
 
 
 def text_digest(group: Group) -> str:
-    """Return a digest of a group's rules: two processes with other rules have another one."""
+    """Return a digest of a group's rules, which differs between processes with different rules."""
     text = msgpack.packb(
         [group.interval_ms, group.limit, group.query_offset_ms, [*map(rule_fields, group.rules)]]
     )
@@ -74,13 +74,13 @@ def text_digest(group: Group) -> str:
 
 @dataclass(slots=True)
 class SavedGroup:
-    """A group as Redis holds it.
+    """A stored group.
 
     Attributes:
-        alerts: By the name of their field, see `alert_field`.
-        rules: The fields of each rule as its file has them, see `rule_fields`.
-        other_seen_at: When a process last had other rules under this name; Unix ms, 0: never.
-        unreadable: Names of fields that cannot be read; the next evaluation removes them.
+        alerts: The alerts by hash field; see `alert_field`.
+        rules: The fields of each rule in its file; see `rule_fields`.
+        other_seen_at: When a process last had different rules under this name; Unix ms, 0: never.
+        unreadable: Names of unreadable fields, which the next evaluation removes.
         digest: Of its status as Redis holds it.
     """
 
@@ -93,13 +93,13 @@ class SavedGroup:
 
 
 def load_group(namespace: str, group: str) -> Operation[SavedGroup]:
-    """Read the state of a group; an empty one if there is none."""
+    """Read the state of a group; return an empty one if there is none."""
     (flat,) = yield [("HGETALL", keys.alert_group(namespace, group))]
     return _unpack_group(group, flat)
 
 
 def load_groups(namespace: str) -> Operation[dict[str, SavedGroup]]:
-    """Read all groups that were evaluated in the last days, by their names."""
+    """Read all recently evaluated groups, by name."""
     (names,) = yield [("ZRANGE", keys.alerts(namespace).groups, 0, -1)]
     if not names:
         return {}
@@ -113,7 +113,7 @@ def load_groups(namespace: str) -> Operation[dict[str, SavedGroup]]:
 
 
 def _unpack_group(group: str, flat: list[bytes]) -> SavedGroup:
-    """Return the fields of a group's hash; one that cannot be read counts as missing."""
+    """Return the fields of a group's hash; an unreadable one counts as missing."""
     fields = pairs(flat)
     saved = SavedGroup(digest=_digest(fields.get(_STATUS, b"")))
     for name, data in fields.items():
@@ -134,7 +134,7 @@ def _unpack_group(group: str, flat: list[bytes]) -> SavedGroup:
 
 
 def note_other_text(namespace: str, group: str, text: str, now_ms: int) -> Operation[bool]:
-    """Note that this process has other rules under that name, if it has; return whether it has."""
+    """Note it if this process has different rules under this name; return whether it does."""
     key = keys.alert_group(namespace, group)
     (data,) = yield [("HGET", key, _STATUS)]
     if data is None:
@@ -208,13 +208,13 @@ def save_group(
 
 
 def _pack_list(items: Iterable[bytes]) -> bytes:
-    """Return bytes for a script: Redis' msgpack does not know the type `bin`."""
+    """Pack a list for a script: Redis' msgpack does not support the type `bin`."""
     packed: bytes = msgpack.packb(list(items), use_bin_type=False)
     return packed
 
 
 def history(namespace: str, since_ms: int, limit: int) -> Operation[list[StateChange]]:
-    """Read changes of states from *since_ms* on, the newest first, at most *limit*."""
+    """Read at most *limit* state changes from *since_ms* on, newest first."""
     key = keys.alerts(namespace).history
     (found,) = yield [("ZREVRANGEBYSCORE", key, "+inf", since_ms, "LIMIT", 0, limit)]
     changes = []

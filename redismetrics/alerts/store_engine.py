@@ -1,4 +1,4 @@
-"""Evaluate expressions on the store, and record what rules give."""
+"""Evaluate expressions on the store, and record the results of rules."""
 
 import logging
 import math
@@ -37,7 +37,7 @@ _parsed = lru_cache(4096)(parse)
 
 
 class GaugeRecorder(Protocol):
-    """What the engine needs of a client to record."""
+    """What the engine needs from a client to record."""
 
     def gauge(
         self,
@@ -54,13 +54,14 @@ class StoreEngine:
     """Evaluates expressions on the store; see `Engine`.
 
     Args:
-        recorder: Records the series of recording rules, and those of alerts.
+        recorder: Records the series of recording rules and of alerts.
         run: Runs a store operation.
-        settle: Waits until what was recorded is stored; its argument is the time-out in seconds.
-        mismatches: Returns metrics whose samples are dropped, as Redis has them with another type.
-        declare: Declares a metric unless it is known.
+        settle: Waits until recorded samples are stored; its argument is the timeout in seconds.
+        mismatches: Returns metrics whose samples are dropped because they have another type in
+            Redis.
+        declare: Declares a metric unless it is already known.
         idle_ms: `series_idle` of the settings, in ms.
-        timeout: Seconds that the expressions of one call may take together.
+        timeout: Total time for the expressions of one call, in seconds.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class StoreEngine:
     ) -> None:
         """Record samples and ends of series; see `Engine`.
 
-        What is not finite is not recorded, as a gauge cannot be it, and ends its series.
+        A non-finite value, which gauges do not support, is not recorded and ends its series.
         """
         try:
             for labels, value in series:
@@ -161,7 +162,7 @@ class StoreEngine:
             raise RuleFailed(f"{wrong[0]} must be a gauge, but has another type in Redis")
 
     def settle(self) -> None:
-        """Wait until what was recorded is stored; see `Engine`.
+        """Wait until recorded samples are stored; see `Engine`.
 
         Raises:
             StoreError: If Redis does not confirm it in time.
@@ -194,7 +195,7 @@ class StoreEngine:
 
 
 def _is_of_server(error: RedisMetricsError) -> bool:
-    """Return whether an error is no expression's: not of its limits, nor of data it selects."""
+    """Return whether an error comes from the server, not from an expression, its limits or data."""
     return isinstance(error, StoreError) and not is_of_one_key(error)
 
 

@@ -1,4 +1,4 @@
-"""YAML with the line of every value, read with bounds on size, depth and aliases."""
+"""YAML with the line of every value, read with limits on size, depth and aliases."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class InvalidFile(ValueError):
-    """A file is not valid YAML, or not what it should be. *problems* has a line for each reason."""
+    """A file is not valid YAML, or has unexpected contents. *problems* has one line per reason."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -37,7 +37,7 @@ class InvalidFile(ValueError):
 
 @dataclass(slots=True)
 class Scalar:
-    """A single value, as it is written. *is_null* if it is empty or `null`, without quotes."""
+    """A single value as written. *is_null* means empty or `null`, without quotes."""
 
     text: str
     line: int
@@ -160,18 +160,18 @@ class _Builder:
 
 
 class YamlReader:
-    """Reads values into what they should be, and collects what is wrong with their line."""
+    """Converts values to the expected types, and collects errors with their lines."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
 
     def check(self) -> None:
-        """Raise `InvalidFile` if anything was wrong."""
+        """Raise `InvalidFile` if there were any errors."""
         if self.problems:
             raise InvalidFile(["yaml: unmarshal errors:", *(f"  {p}" for p in self.problems)])
 
     def wrong(self, value: Value, kind: str) -> None:
-        """Note that *value* is not a *kind*."""
+        """Report that *value* is not a *kind*."""
         names = {Scalar: "!!str", Sequence: "!!seq", Mapping: "!!map"}
         shown = names[type(value)]
         if isinstance(value, Scalar):
@@ -180,7 +180,7 @@ class YamlReader:
         self.problems.append(f"line {value.line}: cannot unmarshal {shown} into {kind}")
 
     def fields(self, value: Value, name: str, known: set[str]) -> dict[str, Value]:
-        """Return the fields of a mapping; others, and those that occur twice, are wrong."""
+        """Return the fields of a mapping; report unknown and duplicate ones as errors."""
         if isinstance(value, Scalar) and value.is_null:
             return {}
         if not isinstance(value, Mapping):
@@ -216,7 +216,7 @@ class YamlReader:
                 yield key, item
 
     def _merged(self, value: Value) -> list[tuple[Scalar, Value]]:
-        """Return the pairs that the merge key `<<` adds."""
+        """Return the pairs added by the merge key `<<`."""
         sources = value.items if isinstance(value, Sequence) else [value]
         found: list[tuple[Scalar, Value]] = []
         for source in sources:
@@ -229,7 +229,7 @@ class YamlReader:
         return found
 
     def text(self, value: Value | None, default: str = "") -> str:
-        """Return text; a number or truth value is taken as it is written."""
+        """Return text; a number or boolean is used as written."""
         if value is None or (isinstance(value, Scalar) and value.is_null):
             return default
         if not isinstance(value, Scalar):
@@ -238,7 +238,7 @@ class YamlReader:
         return value.text
 
     def number(self, value: Value | None, kind: str, convert: Callable[[str], T], default: T) -> T:
-        """Return a number that *convert* reads."""
+        """Return a number, converted by *convert*."""
         if value is None or (isinstance(value, Scalar) and value.is_null):
             return default
         if isinstance(value, Scalar):

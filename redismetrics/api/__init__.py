@@ -1,8 +1,8 @@
 """
 Metrics over HTTP: JSON results, the Prometheus page, the live stream and, if enabled, recording.
 
-`create_app` takes a client and returns an ASGI application; `Limits` bounds what one request may
-cost. Needs the extra `server`.
+`create_app` takes a client and returns an ASGI application; `Limits` bounds the cost of one
+request. Needs the extra `server`.
 
     endpoint.py          the description of one endpoint
     parameters.py        query-string parameters

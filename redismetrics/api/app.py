@@ -72,22 +72,22 @@ def create_app(
 
     Args:
         metrics: The client; by default the default client. The application does not close it.
-        limits: How much one request may cost; see `Limits`.
+        limits: Limits on the cost of one request; see `Limits`.
         token: If given, every path requires ``Authorization: Bearer TOKEN``, except `/healthz`,
-            `/readyz`, and the page with its files, which hold no data.
-        write_token: If given, the endpoints that write are added and require this token, which
-            may read as well; *token* only reads.
-        allow_write: Add the endpoints that write, for all that may read. Without it and
-            *write_token* no request changes what is stored.
-            `/v1/metrics` also needs the extra `otel` and is left out without it.
+            `/readyz`, and the web page with its files, which contain no data.
+        write_token: If given, the write endpoints are added and require this token, which may also
+            read; *token* is then read-only.
+        allow_write: Add the write endpoints, for everyone who may read. Without this and
+            *write_token*, no request changes stored data. `/v1/metrics` also needs the extra
+            `otel`, and is left out without it.
         localhost_only: Reject requests whose Host is not localhost or a loopback address.
-        resource_attributes: Attributes of OpenTelemetry resources that become tags.
-        external_labels: Labels that PromQL sees on all series that have none of these names.
+        resource_attributes: OpenTelemetry resource attributes to store as tags.
+        external_labels: Labels that PromQL adds to all series that lack them.
         page: Serve the web page at `/`.
 
     Raises:
-        InvalidSetting: If a header cannot carry a token, both tokens are equal, or the client is
-            one of ``none://``.
+        InvalidSetting: If a token cannot be sent in a header, both tokens are equal, or the client
+            uses ``none://``.
     """
     if metrics is None:
         from redismetrics.client.default import client
@@ -231,7 +231,7 @@ def _route(service: Service, endpoint: Endpoint) -> Route:
 def _error(
     request: Request, code: int, name: str, message: str, headers: dict[str, str] | None = None
 ) -> Response:
-    """Return an error in the form of the other responses of its path."""
+    """Return an error in the same form as other responses of its path."""
     if is_enveloped(request.scope):
         return failure(code, message, headers)
     return error_response(code, name, message, headers)
@@ -240,7 +240,7 @@ def _error(
 async def _read_form(
     service: Service, request: Request, form: tuple[Parameter, ...], query: bytes
 ) -> dict[str, Any]:
-    """Return the parameters of a form, in the body first and then in the query string."""
+    """Return the parameters of a form, first those in the body, then those in the query string."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.method == "POST" and kind == FORM:
         async with service.bodies.read(request) as body:
@@ -259,7 +259,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _on_redismetrics_error(request: Request, error: Exception) -> Response:
-    """Return the error's own message, on one line: our messages never contain a password."""
+    """Return the error's message on one line. Our messages never contain passwords."""
     name, message = type(error).__name__, " ".join(str(error).split())
     if isinstance(error, TooManyRows):
         return _error(request, 413, name, f"{message} (limit max_rows)")

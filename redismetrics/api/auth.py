@@ -16,23 +16,22 @@ _MAY_WRITE = "redismetrics.may_write"
 
 
 def may_write(scope: Scope) -> bool:
-    """Return whether the caller of a request may call the endpoints that write."""
+    """Return whether the caller of a request may use the write endpoints."""
     return bool(scope.get(_MAY_WRITE))
 
 
 class AuthMiddleware:
-    """Reject requests without a bearer token of this server.
+    """Rejects requests without one of this server's bearer tokens.
 
     Tokens are compared in constant time, and never logged. *open_paths* need no token, and neither
-    do the web page and its files; pages of other sites may link to it. Requests
-    with the *write_token* may read and write, those with the *token* only read. If there is no
-    *write_token*, all that may read may also write where *allow_write* says so; if there is no
-    *token*, reading needs none.
+    do the web page and its files, to which other sites may link. Requests with *write_token* may
+    read and write, those with *token* may only read. Without *write_token*, everyone who may read
+    may also write if *allow_write* is set; without *token*, reading needs no token.
 
-    With *localhost_only*, requests for any other host are rejected first: a page of another site
-    can make its own name resolve to 127.0.0.1 (DNS rebinding), and to a browser this server then
-    belongs to that site. Requests that a browser sends for a page of another site are rejected as
-    well: their answers would be useless to the page, but not without effect on this server.
+    With *localhost_only*, requests for any other host are rejected first: another site can make its
+    own name resolve to 127.0.0.1 (DNS rebinding), and to a browser this server then belongs to that
+    site. Requests that a browser sends for a page of another site are rejected as well: the page
+    could not read the responses, but the requests would still affect this server.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Answers that cost much and are asked for by many: each is made once and kept for seconds."""
+"""A cache for expensive responses that many readers request: each is kept for a few seconds."""
 
 import threading
 from collections.abc import Callable, Hashable
@@ -6,9 +6,9 @@ from time import monotonic
 
 
 class CachedAnswers:
-    """Bodies of responses by what was asked, each for some seconds; bounded in number and bytes.
+    """Response bodies by request, each kept for some seconds; limited in number and bytes.
 
-    One is made at a time, so that readers who ask for the same at the same time share one.
+    Only one is computed at a time, so concurrent readers of the same one share it.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class CachedAnswers:
         self._bytes = 0
 
     def get(self, key: Hashable, seconds: float, make: Callable[[], bytes]) -> bytes:
-        """Return the body of *key*; make it if there is none that is younger than its *seconds*."""
+        """Return the body for *key*; compute it unless there is one younger than *seconds*."""
         with self._lock:
             now = self._clock()
             for old in [each for each, (until, _) in self._kept.items() if until <= now]:

@@ -21,7 +21,7 @@ def _read_shape(text: str) -> str:
 
 
 def parameters(limits: Limits) -> tuple[Parameter, ...]:
-    """Return the parameters that decide the shape of a result."""
+    """Return the parameters that determine the shape of a result."""
     most = limits.max_rows
     return (
         Parameter(
@@ -48,10 +48,10 @@ def parameters(limits: Limits) -> tuple[Parameter, ...]:
 
 
 def read_largest(values: Mapping[str, Any], aggregations: tuple[str, ...]) -> Largest | None:
-    """Return which groups to return as columns; None for a result of rows.
+    """Return which groups to return as columns; None for a result in rows.
 
     Raises:
-        InvalidQuery: If rows are asked for with a parameter of columns.
+        InvalidQuery: If rows are requested with a parameter for columns.
     """
     top, order = values["top"], values["order"]
     if values["shape"] == "columns":

@@ -1,7 +1,6 @@
-"""Connections of `redismetrics serve`: bounded in number, and in time for heads and for writing.
+"""Connections of `redismetrics serve`: limited in number, and in time for headers and for writing.
 
-uvicorn itself waits forever for a request's head that arrives slowly, and for a client that does
-not read.
+uvicorn itself waits forever for slow request headers, and for a client that does not read.
 """
 
 import asyncio
@@ -15,9 +14,9 @@ def connection_class(
 ) -> type[H11Protocol]:
     """Return the protocol class for one server.
 
-    A connection is aborted if the head of a request takes longer than *head_seconds*, or if what
-    was written is not read within *send_seconds*. Beyond *max_connections*, the one that has waited
-    longest for a head is aborted, so that slow clients don't shut out others.
+    A connection is aborted if the headers of a request take longer than *head_seconds*, or if
+    written data is not read within *send_seconds*. Beyond *max_connections*, the one that has
+    waited longest for headers is aborted, so that slow clients don't shut out others.
     """
     # Those that wait for the head of a request, oldest first.
     waiting: dict[Any, None] = {}

@@ -1,4 +1,4 @@
-"""The description of one endpoint: its route and its part of the OpenAPI document."""
+"""The description of an endpoint: its route and its part of the OpenAPI document."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ class Endpoint:
     """One path and method: its parameters, request bodies and responses.
 
     *handler* is called with the service, the request and the parameters' values, and returns the
-    response. *schema* describes the JSON of a success; it is None if *media_types* names other
-    content types. *other_results* maps further status codes of a success to their schemas.
+    response. *schema* describes the JSON of a successful response; it is None if *media_types*
+    names other content types. *other_results* maps other success status codes to their schemas.
     *headers* maps the request headers that it reads to their descriptions. *bodies* maps the
-    accepted content types to their schemas. *errors* are status codes besides 400, 401 and 403.
-    One that *writes* needs the right to write.
-    A *form* are parameters of the query string, or of a form in the body; others are ignored.
+    accepted content types to their schemas. *errors* are error status codes besides 400, 401 and
+    403. An endpoint that *writes* needs write permission. With *form*, parameters may be in the
+    query string or in a form body; unknown ones are ignored.
     """
 
     method: str

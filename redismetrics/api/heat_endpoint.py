@@ -1,4 +1,4 @@
-"""The endpoint of heat maps: how the values of a metric are spread over buckets, by interval."""
+"""The heat map endpoint: how the values of a metric are distributed over buckets, by interval."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ from .service import Service
 
 
 async def get_heat(service: Service, request: Request, values: Mapping[str, Any]) -> HeldResponse:
-    """Respond with the number of samples by interval and bucket of values."""
+    """Respond with the number of samples by interval and value bucket."""
     limits, buckets = service.limits, values["buckets"]
     window, seconds = read_window(values, service.now(), limits.window_seconds)
     query = Query(

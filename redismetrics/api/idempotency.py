@@ -1,8 +1,8 @@
-"""The Idempotency-Key header: a request that is repeated with the same key counts once.
+"""The Idempotency-Key header: a request repeated with the same key counts only once.
 
 As in draft-ietf-httpapi-idempotency-key-header-07: 409 while the first request is being processed,
-422 if the key was used for another request. Keys are remembered in Redis, so that any server
-process of the namespace recognises a repeat, also after a restart.
+422 if the key was used for another request. Keys are stored in Redis, so that any server process of
+the namespace recognises a repeat, even after a restart.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A request that this process may record: the hash of its key, and of what was sent."""
+    """A request that this process may record: the hashes of its key and its contents."""
 
     request: str
     fingerprint: str
@@ -79,7 +79,7 @@ def read_key(request: Request) -> str | None:
 class IdempotencyKeys:
     """The keys of requests, in Redis. Thread-safe; blocks.
 
-    One process remembers at most *max_keys* of an hour, so that callers cannot fill Redis.
+    One process remembers at most *max_keys* per hour, so that callers cannot fill Redis.
     """
 
     def __init__(self, metrics: Metrics, max_keys: int) -> None:
@@ -90,13 +90,14 @@ class IdempotencyKeys:
         self._new: deque[list[float]] = deque()
 
     def find(self, key: str, sent: bytes, unsettled: "UnsettledRequests") -> Claim | Reply:
-        """Return the reply to the first request with *key*, or what to `claim` if it is the first.
+        """Return the reply to the first request with *key*, or a `Claim` if this is the first.
 
-        *sent* is what must be equal in a repeat; *unsettled* are the requests of this process that
-        Redis does not remember yet.
+        *sent* is what must be the same in a repeat; *unsettled* are the requests of this process
+        that are not stored in Redis yet.
 
         Raises:
-            HTTPException: 409 if the first request is not settled yet, 422 if it was another one.
+            HTTPException: 409 if the first request is not settled yet, 422 if it was a different
+                one.
             StoreError: If Redis does not answer.
         """
         claim = Claim(
@@ -112,7 +113,7 @@ class IdempotencyKeys:
         """Claim a request before it is recorded; return the reply if another process was faster.
 
         Raises:
-            HTTPException: As `find`, and 503 if there are too many keys.
+            HTTPException: As for `find`, and 503 if there are too many keys.
             StoreError: If Redis does not answer.
         """
         self._count()
@@ -122,7 +123,7 @@ class IdempotencyKeys:
         return None if found is None else _reply(found, claim)
 
     def remember(self, claim: Claim, reply: Reply | None) -> None:
-        """Remember that a request was recorded, and its reply; None if it is not settled yet.
+        """Remember that a request was recorded, and its reply (None if it is not settled yet).
 
         Raises:
             StoreError: If Redis does not answer.
@@ -154,7 +155,7 @@ class IdempotencyKeys:
 
 
 def conflict() -> HTTPException:
-    """Return the error for a repeat of a request that is not settled yet."""
+    """Return the error for repeating a request that is not settled yet."""
     return HTTPException(
         409,
         f"the first request with this {HEADER} is not settled yet; repeat it later with the same "
@@ -164,7 +165,7 @@ def conflict() -> HTTPException:
 
 
 def check_same(claim: Claim, fingerprint: object) -> None:
-    """Raise 422 unless a repeat sends what the first request sent."""
+    """Raise 422 unless a repeat has the same contents as the first request."""
     if claim.fingerprint != fingerprint:
         raise HTTPException(
             422,
@@ -178,7 +179,7 @@ def _value(claim: Claim, **more: Any) -> bytes:
 
 
 def _reply(found: bytes, claim: Claim) -> Reply:
-    """Return the reply in a remembered value; raises as `IdempotencyKeys.find`."""
+    """Return the reply in a stored value; raises like `IdempotencyKeys.find`."""
     try:
         if len(found) > _MAX_VALUE_BYTES:
             raise ValueError("it is too long")

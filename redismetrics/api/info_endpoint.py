@@ -1,4 +1,4 @@
-"""`/api/info`: what a client needs to know of this server before it asks anything else."""
+"""`/api/info`: what a client needs to know about this server first."""
 
 from collections.abc import Mapping
 from typing import Any

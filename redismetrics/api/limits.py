@@ -8,10 +8,11 @@ from redismetrics.integrations.limits import CardinalityLimit
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one request may query or send. Beyond a limit the response is an error naming it.
+    """How much one request may query or send. Beyond a limit, the response is an error that names
+    it.
 
     Attributes:
-        window_seconds: The longest window of a query.
+        window_seconds: Maximum window of a query.
         max_series: Series that one query may read.
         max_rows: Rows of a result, and intervals of a window.
         max_samples: Samples of `/api/metrics`.
@@ -19,30 +20,30 @@ class Limits:
         max_concurrent: Queries that run at the same time; likewise requests that record.
         max_queued: Queries that wait for their turn; likewise requests that record.
         max_streams: Open streams.
-        stream_queue: Events that wait for a slow client of a stream.
-        heartbeat_seconds: Silence on a stream before a comment is sent.
+        stream_queue: Events buffered for a slow client of a stream.
+        heartbeat_seconds: Idle time on a stream before a comment is sent.
         body_bytes: Size of a body, before and after decompression.
         body_seconds: Time for a body to arrive.
-        body_buffer_bytes: Bytes of all bodies that are read or wait for their turn.
-        max_bodies: Bodies that are read at the same time; beyond it the oldest is given up.
+        body_buffer_bytes: Bytes of all bodies that are being read or waiting.
+        max_bodies: Bodies that are read at the same time; beyond that, the oldest is given up.
         send_seconds: Time for a client to read a piece of a response (32 KiB) or an event.
-        unsent_bytes: Bytes of all query results that are not sent yet.
+        unsent_bytes: Bytes of all unsent query results.
         max_batch: Samples in one request.
         wait_seconds: Time for the samples of a request with ``wait=true`` to be stored.
-        max_idempotency_keys: Idempotency keys that this process remembers in an hour.
-        max_recorded_names: Metrics that this process may hold; requests with new ones are then
-            rejected.
+        max_idempotency_keys: Idempotency keys that this process remembers per hour.
+        max_recorded_names: Metrics that this process may hold; beyond that, requests with new ones
+            are rejected.
         max_recorded_series: Series, likewise.
         max_recorded_bytes: Bytes of their tags, likewise.
         max_otlp_streams: OpenTelemetry streams whose state is remembered.
-        promql_seconds: Time for the evaluation of a PromQL expression, its reading included.
+        promql_seconds: Time for the evaluation of a PromQL expression, including reading.
         promql_points: Points of each series of a PromQL range query.
         promql_samples: Samples that a PromQL expression may read, and values that it may hold.
         promql_series: Series that a PromQL selector may return.
         remote_write_bytes: Size of a decompressed body of remote write.
 
     Raises:
-        InvalidSetting: If a limit is not a number above 0, or not whole where it counts something.
+        InvalidSetting: If a limit is not a number above 0, or not whole if it is a count.
     """
 
     window_seconds: float = 366 * 86_400.0
@@ -85,7 +86,7 @@ class Limits:
 
     @property
     def cardinality(self) -> CardinalityLimit:
-        """How much this process may hold of what requests record."""
+        """How much this process may hold from requests that record."""
         return CardinalityLimit(
             self.max_recorded_names, self.max_recorded_series, self.max_recorded_bytes
         )

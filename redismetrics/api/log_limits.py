@@ -1,4 +1,4 @@
-"""A log that requests cannot fill: of each message only a few per minute are logged."""
+"""A log that requests cannot flood: each message is logged only a few times per minute."""
 
 import logging
 import threading
@@ -13,7 +13,7 @@ _MAX_MESSAGES = 1_000
 
 
 class RepeatFilter(logging.Filter):
-    """Let ten records with the same message text pass per minute, and count the others.
+    """Passes ten records with the same message text per minute, and counts the others.
 
     The first record of a later minute says how many were left out.
     """

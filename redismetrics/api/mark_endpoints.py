@@ -1,4 +1,4 @@
-"""The endpoints of marks: what happened when, such as a deploy."""
+"""The endpoints of marks, which are events such as deploys."""
 
 import json
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ _MARK = schemas.object_schema(
 
 
 async def get_marks(service: Service, request: Request, values: Values) -> HeldResponse:
-    """Respond with the newest marks of a window."""
+    """Respond with the newest marks in a window."""
 
     def read() -> dict[str, Any]:
         window = values["since"], values["until"]
@@ -44,7 +44,7 @@ async def get_marks(service: Service, request: Request, values: Values) -> HeldR
 
 
 async def add_mark(service: Service, request: Request, _: Values) -> Response:
-    """Note the mark of a body, and respond with it."""
+    """Record the mark in the body, and respond with it."""
     content_type(request, _JSON)
     async with service.bodies.read(request) as body, service.recordings as limiter:
         found = await limiter.run(_add, service, body)
@@ -104,7 +104,7 @@ def read_endpoints() -> list[Endpoint]:
 
 
 def write_endpoints() -> list[Endpoint]:
-    """Return the endpoints that note and delete marks."""
+    """Return the endpoints that record and delete marks."""
     nullable_time = {"anyOf": [*schemas.TIME["anyOf"], {"type": "null"}]}
     tags = {
         "type": ["object", "null"],

@@ -1,4 +1,4 @@
-"""How the C library manages the memory of a server process."""
+"""Memory management of the C library in a server process."""
 
 import ctypes
 import threading
@@ -12,15 +12,16 @@ _TRIM_INTERVAL = 1.0
 
 
 def return_memory_early(interval: float = _TRIM_INTERVAL) -> None:
-    """Let glibc return freed memory to the system early; does nothing with another C library.
+    """Make glibc return freed memory to the system early.
 
-    By default each thread that makes a large response keeps an arena, and what is freed there is
-    kept too. Under attack (tests/system/faults/attack.py) this process took 451 MB, and 280 MB with
-    these settings. One arena is enough, because Python's threads allocate one at a time.
+    Does nothing with another C library. By default, each thread that builds a large response keeps
+    an arena, including its freed memory. Under attack (tests/system/faults/attack.py) this process
+    took 451 MB, and 280 MB with these settings. One arena is enough, because Python's threads
+    allocate one at a time.
 
-    Pieces of a megabyte or more are returned at once. The columns that a query works on are smaller
-    than that: to get them from the system each time took half of the CPU of a PromQL query over a
-    day. What is free between pieces in use is returned every *interval* seconds, by a thread.
+    Blocks of a megabyte or more are returned at once. The columns of a query are smaller: getting
+    them from the system each time took half of the CPU time of a PromQL query over a day. Free
+    memory between used blocks is returned every *interval* seconds by a thread.
     """
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)

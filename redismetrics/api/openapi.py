@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the same descriptions as the routes."""
+"""The OpenAPI document, built from the same descriptions as the routes."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The endpoint of the overview: all metrics with their figures and trends, in one answer."""
+"""The overview endpoint: all metrics with their figures and trends, in one response."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -54,7 +54,7 @@ _METRIC = schemas.object_schema(
 
 
 async def get_overview(service: Service, request: Request, values: Values) -> HeldResponse:
-    """Respond with what each metric did in a window, and its trend."""
+    """Respond with a summary of each metric over a window, with its trend."""
     query = _query(service, values)
     is_past = query.until_ms <= query.now_ms
     key = (

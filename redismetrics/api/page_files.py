@@ -1,7 +1,7 @@
 """The web page at ``/``: static files of this package, held in memory.
 
-The files hold no data and need no token. All of them except the page itself are below a path with a
-hash of their contents, so that a browser keeps them for as long as they stay the same.
+The files contain no data and need no token. All of them except the page itself have a hash of their
+contents in their path, so that browsers cache them until they change.
 """
 
 import gzip

@@ -22,9 +22,9 @@ _MAX_PARAMETERS = 1_000
 class Parameter:
     """One parameter of a query string.
 
-    *read* returns the value of a text, or raises `InvalidQuery`; one that *is_time* is read by
-    `parse_time` instead. The value of a parameter that *repeats* is a tuple. One that *is_in_path*
-    is a part of the path.
+    *read* parses a text, or raises `InvalidQuery`; a parameter that *is_time* is parsed by
+    `parse_time` instead. The value of a parameter that *repeats* is a tuple. A parameter that
+    *is_in_path* is part of the path.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Parameter:
     is_in_path: bool = False
 
     def parse(self, text: str, now_s: float) -> Any:
-        """Return the value of *text*; ages count back from *now_s*, in Unix seconds."""
+        """Parse *text*; ages count back from *now_s*, in Unix seconds."""
         return read_time(text, self.name, now_s) if self.is_time else self.read(text)
 
     def describe(self, max_repeats: int) -> dict[str, Any]:
@@ -82,9 +82,8 @@ def read(
 ) -> dict[str, Any]:
     """Return the values of a query string by name.
 
-    A parameter that is not given has its default, or () if it repeats. *now_s* is the time now, in
-    Unix seconds. If it *is_lenient*, parameters that are unknown, empty or repeated are ignored, as
-    Prometheus does.
+    A missing parameter has its default, or () if it repeats. *now_s* is the current time, in Unix
+    seconds. If *is_lenient*, unknown, empty and repeated parameters are ignored, as in Prometheus.
 
     Raises:
         InvalidQuery: If a parameter is unknown, missing, invalid, or given too often.
@@ -113,7 +112,7 @@ def read(
 
 
 def _split(query: bytes, known: Mapping[str, Parameter] | None) -> dict[str, list[str]]:
-    """Return the texts of each parameter of a query string; with *known*, all must be known."""
+    """Return the texts of each parameter in a query string; with *known*, all must be known."""
     try:
         pairs = parse_qsl(
             query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS
@@ -141,7 +140,7 @@ _WHOLE = re.compile(r"[0-9]{1,9}\Z")
 
 
 def read_time(text: str, name: str, now_s: float) -> Any:
-    """Read a time as the command line does; see `parse_time`."""
+    """Read a time like the command line; see `parse_time`."""
     return parse_time(text, name, now_s, " (write + as %2B)")
 
 
@@ -213,10 +212,10 @@ def tag_filter(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]
 def read_window(
     values: Mapping[str, Any], now_s: float, max_seconds: float
 ) -> tuple[Window, float]:
-    """Return the window of a request, as `Query` takes it, and its length in seconds.
+    """Return the window of a request, in the form for `Query`, and its length in seconds.
 
     Raises:
-        InvalidQuery: If it is given in two ways, not understood, or longer than *max_seconds*.
+        InvalidQuery: If it is given in two ways, invalid, or longer than *max_seconds*.
     """
     window, since, until = values["window"], values["since"], values["until"]
     is_open = since is None and until is None

@@ -1,4 +1,4 @@
-"""The endpoints that read. Their results are those of the client's `get_...` methods."""
+"""The read endpoints. Their results are those of the client's `get_...` methods."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -54,7 +54,7 @@ async def _respond(
     query: Q,
     limiter: ConcurrencyLimiter | None = None,
 ) -> HeldResponse:
-    """Read the result of *query*, unless it would read too many series."""
+    """Respond with the result of *query*, unless it would read too many series."""
 
     def run() -> dict[str, Any]:
         service.check_series(query.name)
@@ -185,7 +185,7 @@ async def prometheus_page(service: Service, request: Request, _: Values) -> Held
 
 
 async def healthz(_: Service, __: Request, ___: Values) -> Response:
-    """Respond with 200: this process answers."""
+    """Respond with 200, because this process is up."""
     return json_response({"status": "ok"})
 
 

@@ -24,7 +24,7 @@ _CLOSE = {"Connection": "close"}
 
 
 class RequestBody(NamedTuple):
-    """The body of a request, as it was sent."""
+    """The body of a request, as sent."""
 
     data: bytes
     is_gzip: bool
@@ -39,7 +39,7 @@ class RequestBody(NamedTuple):
 
 
 class _Reading:
-    """A body that is held: *timeout* is set while it is still being read."""
+    """A body in memory; *timeout* is set while it is still being read."""
 
     def __init__(self, timeout: asyncio.Timeout) -> None:
         self.timeout: asyncio.Timeout | None = timeout
@@ -48,10 +48,10 @@ class _Reading:
 
 
 class Bodies:
-    """The bodies that one application holds, bounded in number and bytes. For one event loop.
+    """The bodies that one application holds, limited in number and bytes. For one event loop.
 
-    When there is no room for more, the body that has been read for the longest time is given up:
-    an honest client sends its body in one go.
+    When the limit is reached, the body that has been read for longest is given up: a normal client
+    sends its body in one go.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -69,13 +69,13 @@ class Bodies:
     async def read(
         self, request: Request, encodings: tuple[str, ...] = ("gzip", "identity")
     ) -> AsyncIterator[RequestBody]:
-        """Read the body of *request*; it counts until the end of the context.
+        """Read the body of *request*, which counts until the end of the context.
 
-        *encodings* are the values of Content-Encoding that are accepted.
+        *encodings* are the accepted values of Content-Encoding.
 
         Raises:
             HTTPException: 400 if the client disconnects, 408 if it is too slow, 413 if the body is
-                too long, 415 for an unknown encoding, 503 if too many bodies wait for their turn.
+                too long, 415 for an unknown encoding, 503 if too many bodies are waiting.
         """
         timeout = asyncio.timeout(self._limits.body_seconds)
         reading = _Reading(timeout)
@@ -199,7 +199,7 @@ def _gunzip(body: bytes, max_bytes: int) -> bytes:
 def content_type(request: Request, *allowed: str) -> str:
     """Return the media type of the body.
 
-    *allowed* must only hold types that a browser sends to another site after a CORS preflight.
+    *allowed* must only contain types that need a CORS preflight in a browser.
 
     Raises:
         HTTPException: 415 if it is not one of *allowed*.

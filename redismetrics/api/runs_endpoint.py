@@ -1,4 +1,4 @@
-"""The endpoint of runs: curves by elapsed time or metadata, and the figures of each."""
+"""The runs endpoint: curves by elapsed time or metadata, and a summary of each run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -47,7 +47,7 @@ _RUN = schemas.object_schema(
 
 
 async def get_runs(service: Service, request: Request, values: Values) -> HeldResponse:
-    """Respond with the runs of a metric that were recorded last."""
+    """Respond with the most recently recorded runs of a metric."""
     window, _ = read_window(values, service.now(), service.limits.window_seconds)
     query = RunsQuery(
         values["name"],

@@ -14,7 +14,7 @@ Schema = Mapping[str, Any]
 
 
 def _pattern(*alternatives: "re.Pattern[str] | str") -> str:
-    """Return a regular expression for texts that match one of *alternatives* as a whole."""
+    """Return a regular expression for texts that fully match one of *alternatives*."""
     texts = (
         each if isinstance(each, str) else each.pattern.removesuffix(r"\Z") for each in alternatives
     )
@@ -67,7 +67,7 @@ RESULT_WINDOW = {
 
 
 def object_schema(**properties: Schema) -> dict[str, Any]:
-    """Return the schema of an object that has exactly these properties."""
+    """Return the schema of an object with exactly these properties."""
     return {
         "type": "object",
         "properties": properties,

@@ -1,4 +1,4 @@
-"""Responses: time-outs for clients that don't read, headers, and bytes that wait to be sent."""
+"""Responses: timeouts for clients that don't read, headers, and unsent bytes."""
 
 import asyncio
 import threading
@@ -25,7 +25,7 @@ class ClientTooSlow(OSError):
 
 
 class UnsentBytes:
-    """The bytes of responses that are not sent yet, of one application. Thread-safe."""
+    """The unsent bytes of one application's responses. Thread-safe."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -34,7 +34,7 @@ class UnsentBytes:
 
     @property
     def held(self) -> int:
-        """The bytes of all responses that are not sent yet."""
+        """The bytes of all unsent responses."""
         with self._lock:
             return sum(self._sizes.values())
 
@@ -46,7 +46,7 @@ class UnsentBytes:
         return key
 
     def check(self) -> None:
-        """Check that there is room for a large response, before it is made.
+        """Check that there is room for a large response, before it is built.
 
         Raises:
             HTTPException: 503 if half of the room is taken.
@@ -58,8 +58,8 @@ class UnsentBytes:
     def claim(self, key: object, size: int) -> None:
         """Count the bytes of a response, unless its request has ended.
 
-        A response that is larger than the limit passes when it is the only one; small ones always
-        pass, since their number is limited.
+        A response larger than the limit passes if it is the only one; small ones always pass,
+        because their number is limited.
 
         Raises:
             HTTPException: 503 if there are too many bytes.
@@ -81,7 +81,7 @@ class UnsentBytes:
         )
 
     def close(self, key: object) -> None:
-        """Forget a response: it is sent, or its request has ended."""
+        """Forget a response that has been sent or whose request has ended."""
         with self._lock:
             self._sizes.pop(key, None)
 
@@ -101,10 +101,10 @@ class HeldResponse:
 
 
 class SendingMiddleware:
-    """Send responses in pieces, end those that are not read, and add headers.
+    """Sends responses in pieces, aborts those that are not read, and adds headers.
 
-    A piece must be accepted within *send_seconds*, and a response that is not a stream at 100 kB/s
-    on average, plus that time.
+    A piece must be accepted within *send_seconds*. A response that is not a stream must also be
+    accepted at 100 kB/s on average, plus that time.
     """
 
     def __init__(self, app: ASGIApp, *, send_seconds: float) -> None:

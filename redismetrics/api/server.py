@@ -27,11 +27,11 @@ _GRACEFUL_SECONDS = 10
 
 
 def read_token(file: Path | None, variable: str = TOKEN_VARIABLE) -> str | None:
-    """Return the token in *file*, or in the environment variable of this name, or None.
+    """Return the token from *file* or from this environment variable, or None.
 
     Raises:
-        InvalidSetting: If the file cannot be read, is empty or is too long, or the variable is set
-            and blank.
+        InvalidSetting: If the file cannot be read, is empty or is too long, or the variable is
+            blank.
     """
     if file is None:
         value = os.environ.get(variable)
@@ -123,10 +123,10 @@ def serve(app: Any, host: str, port: int, *, ready: Callable[[str], None] | None
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt once, and do nothing when repeated, until this ends.
+    """Make SIGTERM raise KeyboardInterrupt once, and ignore repeats, during the block.
 
-    uvicorn raises the signal again when it has shut down. By default that would end the process
-    before the client is closed. Without effect outside the main thread.
+    uvicorn raises the signal again after shutting down. By default, that would end the process
+    before the client is closed. Has no effect outside the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""What all endpoints share: the client, the limits, and the thread pools that run requests."""
+"""Shared by all endpoints: the client, the limits, and the thread pools that run requests."""
 
 import asyncio
 import io
@@ -38,9 +38,9 @@ _MANY_ROWS = 1_000
 class ConcurrencyLimiter:
     """Bounded thread pool for requests of one kind.
 
-    Runs `max_concurrent` requests, queues up to `max_queued` more, and rejects the rest with 503.
-    A request takes its place (``async with``, or `enter` and `leave`) after its body is read, so
-    that slow senders shut out nobody. A query keeps its place until its response is sent.
+    Runs `max_concurrent` requests, queues up to `max_queued` more, and rejects the rest with 503. A
+    request takes a slot (``async with``, or `enter` and `leave`) after its body has been read, so
+    that slow senders do not block others. A query keeps its slot until its response is sent.
     """
 
     def __init__(self, kind: str, limits: Limits, max_concurrent: int | None = None) -> None:
@@ -51,7 +51,7 @@ class ConcurrencyLimiter:
         self._threads: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
-        """Return the number of requests that run or wait."""
+        """Return the number of running and waiting requests."""
         return self._inside
 
     async def __aenter__(self) -> "ConcurrencyLimiter":
@@ -62,10 +62,10 @@ class ConcurrencyLimiter:
         self.leave()
 
     def enter(self) -> None:
-        """Take a place.
+        """Take a slot.
 
         Raises:
-            HTTPException: 503 if none is free.
+            HTTPException: 503 if no slot is free.
         """
         if self._inside >= self._max_concurrent + self._max_queued:
             raise HTTPException(
@@ -77,7 +77,7 @@ class ConcurrencyLimiter:
         self._inside += 1
 
     def leave(self) -> None:
-        """Give up a place."""
+        """Release a slot."""
         self._inside -= 1
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
@@ -89,7 +89,7 @@ class ConcurrencyLimiter:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
     def close(self) -> None:
-        """End the idle threads, without waiting for those that are busy."""
+        """Stop the idle threads, without waiting for busy ones."""
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown(wait=False)
@@ -99,7 +99,7 @@ class Service:
     """The client, limits, thread pools and open streams of one application.
 
     Queries use the blocking client in threads. Reading and merging a day of 1,000 series, or
-    writing 50,000 rows as JSON, takes tenths of a second; in the event loop it would block all
+    writing 50,000 rows as JSON, takes tenths of a second; in the event loop, it would block all
     other requests for that time. Streams use the async client in the event loop.
     """
 
@@ -123,10 +123,10 @@ class Service:
         self.unsettled = UnsettledRequests(self.ametrics, self.keys)
 
     async def aclose(self) -> None:
-        """Send what was recorded; close the streams, threads and own connections.
+        """Send recorded samples; close the streams, threads and own connections.
 
-        The client that was passed in stays open. Many servers end their process right afterwards by
-        a signal, without running exit handlers, so this is the last chance to send.
+        The client that was passed in stays open. Many servers end their process right afterwards
+        with a signal, without running exit handlers, so this is the last chance to send.
         """
         self.open_streams.close()
         for limiter in (self.queries, self.large_queries, self.pages, self.recordings):
@@ -149,10 +149,10 @@ class Service:
         query: Callable[[], Any],
         limiter: ConcurrencyLimiter | None = None,
     ) -> HeldResponse:
-        """Run *query* in a thread; return its result as JSON, or as it is if it is a `Response`.
+        """Run *query* in a thread; return its result as JSON, or unchanged if it is a `Response`.
 
-        *limiter* is by default that of ordinary queries. The request keeps its place, and the bytes
-        of its response count, until they are sent.
+        *limiter* defaults to that of ordinary queries. The request keeps its slot, and the bytes of
+        its response count, until they are sent.
         """
         # Not `or`: a limiter without requests is false.
         limiter = self.queries if limiter is None else limiter
@@ -218,14 +218,14 @@ class Service:
 
 
 def _is_large(result: Any) -> bool:
-    """Return whether a result has enough rows for rendering to take much memory."""
+    """Return whether a result has so many rows that rendering takes a lot of memory."""
     return isinstance(result, dict) and any(
         isinstance(each, list | dict) and len(each) > _MANY_ROWS for each in result.values()
     )
 
 
 def compressed(request: Request, response: Response) -> Response:
-    """Return *response* with its body compressed if the client accepts that."""
+    """Return *response*, with its body compressed if the client accepts that."""
     response.headers.add_vary_header("Accept-Encoding")
     accepted = ",".join(request.headers.getlist("accept-encoding"))
     body = compress(bytes(response.body), accepted)
@@ -246,9 +246,9 @@ def _encode(value: Any) -> bytes:
 
 
 def encode_and_free(result: dict[str, Any]) -> bytes:
-    """Return *result* as JSON, and empty its lists meanwhile.
+    """Return *result* as JSON, emptying its lists on the way.
 
-    So that a large result and its text are not in memory at the same time.
+    This keeps a large result and its text from being in memory at the same time.
     """
     text = io.BytesIO()
     for number, (key, value) in enumerate(result.items()):
@@ -267,7 +267,7 @@ def encode_and_free(result: dict[str, Any]) -> bytes:
 
 
 def error_response(code: int, name: str, message: str, headers: Any = None) -> Response:
-    """Return an error in the one form that all JSON endpoints use: `error` and `message`."""
+    """Return an error in the form used by all JSON endpoints: `error` and `message`."""
     response = json_response({"error": name, "message": message}, code)
     response.headers.update(headers or {})
     return response

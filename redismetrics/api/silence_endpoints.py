@@ -1,4 +1,4 @@
-"""Silences, in the form of Alertmanager's API: amtool works with them.
+"""Silences in the form of Alertmanager's API, so that amtool works with them.
 
 https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
 """
@@ -90,7 +90,7 @@ def read_endpoints() -> list[Endpoint]:
 
 
 def write_endpoints() -> list[Endpoint]:
-    """Return the endpoints that make and end silences."""
+    """Return the endpoints that create and end silences."""
     return [
         Endpoint(
             "POST",
@@ -153,7 +153,7 @@ def _list(service: Service, values: Values, now: int) -> Operation[list[dict[str
 
 
 def _meets(silence: Silence, filters: list[LabelMatcher]) -> bool:
-    """Return whether a silence has a matcher of each filter's label that the filter matches."""
+    """Return whether each filter matches one of a silence's matchers with the same label."""
     labels = {each.name: each.value for each in silence.matchers}
     return all(each.matches(labels) for each in filters)
 
@@ -208,7 +208,7 @@ async def _post(service: Service, request: Request, _: Values) -> Response:
 
 
 def _save(service: Service, body: RequestBody) -> Silence:
-    """Check and write the silence of a body. Blocks."""
+    """Check and write the silence in the body. Blocks."""
     data = body.decompress(_MAX_BODY)
     if len(data) > _MAX_BODY:
         raise HTTPException(413, f"a silence must have at most {_MAX_BODY} bytes, got {len(data)}")

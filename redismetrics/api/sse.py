@@ -1,7 +1,6 @@
 """The live stream as server-sent events.
 
-Each client has its own subscription. The queue of that subscription is the only buffer for a slow
-client.
+Each client has its own subscription, whose queue is the only buffer for a slow client.
 """
 
 import asyncio
@@ -39,7 +38,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class OpenStreams:
-    """The open streams of one application. Used in the event loop's thread only."""
+    """The open streams of one application. Only used in the event loop's thread."""
 
     def __init__(self, max_streams: int) -> None:
         self._max_streams = max_streams
@@ -51,7 +50,7 @@ class OpenStreams:
 
     @contextmanager
     def open(self) -> Iterator[asyncio.Event]:
-        """Count one more stream; yield the event that is set when it must end.
+        """Add a stream; yield the event that is set when it must end.
 
         Raises:
             HTTPException: 503 if too many streams are open, or the server is shutting down.
@@ -71,7 +70,7 @@ class OpenStreams:
             self._stop_events.discard(stop)
 
     def reopen(self) -> None:
-        """Accept streams, also after `close`: an application may be served more than once."""
+        """Accept streams again after `close`: an application may be served more than once."""
         self._closed = False
 
     def close(self) -> None:
@@ -82,10 +81,10 @@ class OpenStreams:
 
 
 def read_event_id(text: str | None) -> Received | None:
-    """Return what a client had received, by its Last-Event-ID header; None without one.
+    """Parse a Last-Event-ID header to what the client has received; None without one.
 
     Raises:
-        HTTPException: 400 if it is not an id of a stream.
+        HTTPException: 400 if it is not an id from a stream.
     """
     if not text:
         return None
@@ -98,14 +97,14 @@ def read_event_id(text: str | None) -> Received | None:
 
 
 class _EventIds:
-    """The id of each event of one stream."""
+    """The ids of the events of one stream."""
 
     def __init__(self) -> None:
         self._mark = PositionMark({})
         self._count = 0
 
     def note(self, mark: PositionMark) -> str:
-        """Note *mark*; return an id by itself, or "" if it belongs to the samples that follow."""
+        """Note *mark*; return a separate id line, or "" if it belongs to the following samples."""
         self._mark, self._count = mark, 0
         return "" if mark.shard is not None or not mark.received else f"id: {self._text()}\n\n"
 
@@ -216,7 +215,7 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 
 
 def _encode_item(item: Sample | Summary | Gap, id_line: str) -> str:
-    """Return *item* as an event. A gap with a count is what this client was too slow to read."""
+    """Return *item* as an event. A gap with a count means that this client was too slow."""
     if isinstance(item, Gap):
         interval = {"since": item.since, "until": item.until}
         if item.missed is None:

@@ -1,4 +1,4 @@
-"""The endpoints about the store itself: the doctor's findings, and the metrics with most series."""
+"""Endpoints about the store itself: the doctor's findings, and the metrics with the most series."""
 
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -20,7 +20,7 @@ _MOST = 1_000
 
 
 async def get_doctor(service: Service, request: Request, _: Mapping[str, Any]) -> HeldResponse:
-    """Respond with what `redismetrics doctor` finds."""
+    """Respond with the findings of `redismetrics doctor`."""
     settings = service.metrics.settings
 
     def find() -> dict[str, Any]:

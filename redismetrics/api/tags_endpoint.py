@@ -1,4 +1,4 @@
-"""The endpoint of tags: how the samples of a metric are spread over the values of its tags."""
+"""The tags endpoint: how the samples of a metric are distributed over its tag values."""
 
 from collections.abc import Mapping
 from typing import Any

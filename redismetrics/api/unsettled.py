@@ -1,4 +1,4 @@
-"""Requests that were answered before Redis confirmed their samples, or that they are remembered."""
+"""Requests that were answered before their samples or their keys were confirmed by Redis."""
 
 import asyncio
 import math
@@ -22,9 +22,9 @@ _WAIT_SECONDS, _PAUSE_SECONDS = 60.0, 1.0
 
 
 def result_of(recorded: Tally[str], watch: SettledWatch) -> FlushResult:
-    """Return what became of the samples *recorded*, by name, once all of them are settled.
+    """Return the outcome of the samples *recorded*, by name, once all of them are settled.
 
-    Of a metric that others recorded at the same time, it is a share: they had the same luck.
+    If others recorded the same metric at the same time, the outcome is a proportional share.
     """
     total = recorded.total()
     settled_total = watch.stored.total() + watch.dropped.total()
@@ -48,8 +48,8 @@ def result_of(recorded: Tally[str], watch: SettledWatch) -> FlushResult:
 class RecordedRequest:
     """A request whose samples are in this process's buffer.
 
-    *watch* counts what is settled of them until *stack* is closed; there is none if the client did
-    not wait. *reply* is the response, if it is known.
+    *watch* counts the settled ones until *stack* is closed; there is none if the client did not
+    wait. *reply* is the response, if it is known.
     """
 
     recorded: Tally[str]
@@ -77,7 +77,7 @@ class RecordedRequest:
 
 
 class UnsettledRequests:
-    """Requests that are finished in the background: wait for their result, and remember it."""
+    """Requests that are finished in the background: waits for their results and stores them."""
 
     def __init__(self, metrics: AsyncMetrics, keys: IdempotencyKeys) -> None:
         self._metrics = metrics
@@ -87,7 +87,7 @@ class UnsettledRequests:
         self._task: asyncio.Task[None] | None = None
 
     def find(self, claim: Claim) -> Reply | None:
-        """Return the reply to the same request, if it is one of these. Raises as its keys do."""
+        """Return the reply to the same request, if it is one of these. Raises like its keys."""
         with self._lock:
             found = self._requests.get(claim.request)
         if found is None or found.claim is None:
@@ -98,7 +98,7 @@ class UnsettledRequests:
         return found.reply
 
     def add(self, request: RecordedRequest) -> None:
-        """Finish a request in the background; one without a key is only given up."""
+        """Finish a request in the background; one without a key is just abandoned."""
         if request.claim is None:
             request.stack.close()
             return
@@ -111,12 +111,12 @@ class UnsettledRequests:
             oldest.stack.close()
 
     def start(self) -> None:
-        """Go on in the background, in the event loop, if there are any."""
+        """Continue in the background, in the event loop, if there are any."""
         if self._requests and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._finish_all())
 
     async def aclose(self) -> None:
-        """Remember what is settled by now, and give up the rest."""
+        """Remember what has been settled so far, and give up the rest."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""`POST /api/record`, if writing is enabled. A request is checked whole, then recorded."""
+"""`POST /api/record`, if writing is enabled. A request is checked completely, then recorded."""
 
 import json
 from collections import Counter as Tally
@@ -45,9 +45,9 @@ Call = tuple[str, Any, dict[str, Any]]
 
 
 async def record(service: Service, request: Request, values: Mapping[str, Any]) -> Response:
-    """Record the samples of a body; respond 202 once they are in this process.
+    """Record the samples in the body; respond with 202 once they are in this process.
 
-    With ``wait=true``, respond 200 once each is stored or dropped.
+    With ``wait=true``, respond with 200 once each is stored or dropped.
     """
     content_type(request, JSON)
     key = read_key(request)
@@ -63,7 +63,7 @@ async def record(service: Service, request: Request, values: Mapping[str, Any]) 
 
 
 async def _settle(service: Service, request: RecordedRequest) -> Reply:
-    """Return the reply to a request, when it is known."""
+    """Return the reply to a request once it is known."""
     if request.reply is not None:
         return request.reply
     seconds = service.limits.wait_seconds
@@ -94,7 +94,7 @@ async def _settle(service: Service, request: RecordedRequest) -> Reply:
 def _record(
     service: Service, body: RequestBody, key: str | None, wait: bool
 ) -> RecordedRequest | Reply:
-    """Record the samples of a body; return the reply instead if it repeats a request. Blocks."""
+    """Record the samples in the body, or return the reply if it repeats a request. Blocks."""
     data = body.decompress(service.limits.body_bytes)
     claim = None
     if key is not None:
@@ -127,7 +127,7 @@ def _record(
 
 
 def _remember(service: Service, request: RecordedRequest) -> None:
-    """Remember a request in Redis; if that fails, try again in the background. Blocks."""
+    """Remember a request in Redis; if that fails, retry in the background. Blocks."""
     assert request.claim is not None, "BUG: a request without a key"
     try:
         service.keys.remember(request.claim, request.reply)
@@ -136,10 +136,10 @@ def _remember(service: Service, request: RecordedRequest) -> None:
 
 
 def _check_samples(service: Service, data: bytes) -> list[Call]:
-    """Return the calls of `record` for the samples of a body.
+    """Return the calls of `record` for the samples in a body.
 
     Raises:
-        HTTPException: If one of them cannot be recorded, or there are too many.
+        HTTPException: If a sample cannot be recorded, or there are too many.
     """
     limits, metrics = service.limits, service.metrics
     samples = _parse_samples(data, limits.max_batch)
@@ -170,10 +170,10 @@ def _check_samples(service: Service, data: bytes) -> list[Call]:
 def _check_sample(
     service: Service, sample: Any, types: dict[str, MetricType], bounds: TimestampBounds
 ) -> Call:
-    """Return the call of `record` for one sample. *types* holds the types of the samples before it.
+    """Return the call of `record` for one sample. *types* has the types of earlier samples.
 
     Raises:
-        InvalidMetric: If the sample cannot be recorded, by itself or after those before it.
+        InvalidMetric: If the sample cannot be recorded, by itself or after earlier samples.
     """
     name, value, options = _arguments(sample, service.now())
     explicit, known = options["type"], types.get(name)
@@ -207,7 +207,7 @@ def _reject_constant(text: str) -> Any:
 
 
 def _arguments(sample: Any, now_s: float) -> Call:
-    """Return the arguments of `record` that one JSON object describes; *now_s* is the time now."""
+    """Return the arguments of `record` from a JSON object; *now_s* is the current time."""
     if not isinstance(sample, Mapping):
         raise InvalidMetric(f"sample must be an object with a name, got {shown(sample)}")
     mapping = {key: value for key, value in sample.items() if key not in _ARGUMENTS}

@@ -1,1 +1,1 @@
-"""Notifications of alerts: which receiver gets which alerts, and when."""
+"""Alert notifications: which receiver gets which alerts, and when."""

@@ -1,4 +1,4 @@
-"""Send alerts to Alertmanagers, as Prometheus does: again and again until they are resolved.
+"""Send alerts to Alertmanagers, like Prometheus: repeatedly until they are resolved.
 
 https://prometheus.io/docs/alerting/latest/clients/
 """
@@ -18,7 +18,7 @@ BATCH = 64
 
 
 def needs_sending(alert: Alert, sent_at: int, now: int, resend_delay_ms: int) -> bool:
-    """Return whether an alert must be sent now, if it was last sent at *sent_at*; times in ms."""
+    """Return whether an alert last sent at *sent_at* must be sent now; times in ms."""
     if alert.state == PENDING:
         return False
     # As in Prometheus, not yet when just the delay has passed.
@@ -28,7 +28,7 @@ def needs_sending(alert: Alert, sent_at: int, now: int, resend_delay_ms: int) ->
 def alert_payload(
     alert: Alert, valid_until: int, external_labels: Mapping[str, str], external_url: str
 ) -> dict[str, Any]:
-    """Return an alert of `/api/v2/alerts`. It ends by itself at *valid_until* if no more comes."""
+    """Return an alert for `/api/v2/alerts`. It expires at *valid_until* unless it is sent again."""
     return {
         "labels": {**external_labels, **alert.labels},
         "annotations": alert.annotations,
@@ -39,7 +39,7 @@ def alert_payload(
 
 
 class Alertmanagers:
-    """All Alertmanagers; each gets all alerts, and one that fails holds up no other."""
+    """All Alertmanagers. Each gets all alerts, and a failing one does not delay the others."""
 
     def __init__(self, urls: Iterable[str], timeout_s: float) -> None:
         self._timeout = timeout_s
@@ -53,13 +53,13 @@ class Alertmanagers:
         return lambda alerts: post_json(target, alerts, self._timeout)
 
     def send(self, alerts: list[dict[str, Any]]) -> None:
-        """Let *alerts* be sent, in batches of 64."""
+        """Queue *alerts* for sending, in batches of 64."""
         for first in range(0, len(alerts), BATCH):
             self._number += 1
             for outbox in self.outboxes:
                 outbox.put(self._number, alerts[first : first + BATCH])
 
     def stop(self, timeout: float) -> None:
-        """End after one more attempt for what waits."""
+        """Stop after one more attempt to send what is waiting."""
         for outbox in self.outboxes:
             outbox.stop(timeout)

@@ -1,4 +1,4 @@
-"""The file of `--notify-config`: routes and receivers, with Alertmanager's keys.
+"""The file for `--notify-config`: routes and receivers, with Alertmanager's keys.
 
 https://prometheus.io/docs/alerting/latest/configuration/
 """
@@ -42,7 +42,7 @@ BODY = (
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Sends Alertmanager's version 4 payload. *url* is a secret: it may hold a token."""
+    """Sends Alertmanager's version 4 payload. *url* is a secret, because it may contain a token."""
 
     url: str = field(repr=False)
     send_resolved: bool = True
@@ -63,7 +63,7 @@ class Apprise:
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """Calls a function of the program with the payload of webhooks. Not for files."""
+    """Calls a function of the program with the webhook payload. Not available in files."""
 
     call: Callable[[dict[str, Any]], None]
     send_resolved: bool = True
@@ -71,7 +71,7 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class NotifyReceiver:
-    """Who gets notifications, by all of its ways."""
+    """A receiver of notifications, with all its channels."""
 
     name: str
     webhooks: tuple[Webhook, ...] = ()
@@ -80,7 +80,7 @@ class NotifyReceiver:
 
     @property
     def ways(self) -> list[tuple[str, Webhook | Apprise | Callback]]:
-        """Return all ways with their names, `webhook[0]` and so on."""
+        """Return all channels with their names, such as `webhook[0]`."""
         return [
             *((f"function[{number}]", each) for number, each in enumerate(self.functions)),
             *((f"webhook[{number}]", each) for number, each in enumerate(self.webhooks)),
@@ -90,11 +90,12 @@ class NotifyReceiver:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Sends alerts that match to a receiver, in groups. Times are in ms.
+    """Sends matching alerts to a receiver, in groups. Times are in ms.
 
     Attributes:
-        path: Where the route is, such as `{}/{severity="page"}`: part of the key of its groups.
-        goes_on: Whether routes behind this one see an alert that matches it too.
+        path: The position of the route, such as `{}/{severity="page"}`; part of the key of its
+            groups.
+        goes_on: Whether an alert that matches this route is also passed to later routes.
     """
 
     path: str
@@ -108,7 +109,7 @@ class Route:
     routes: tuple["Route", ...] = ()
 
     def find(self, labels: Mapping[str, str]) -> list["Route"]:
-        """Return the routes that an alert with *labels* takes: the deepest that match."""
+        """Return the routes for an alert with *labels*: the deepest that match."""
         if not matches_all(self.matchers, labels):
             return []
         found: list[Route] = []
@@ -120,13 +121,13 @@ class Route:
         return found or [self]
 
     def group_labels(self, labels: Mapping[str, str]) -> dict[str, str]:
-        """Return the labels that an alert shares with its group."""
+        """Return the labels of the group that an alert belongs to."""
         if ALL_LABELS in self.group_by:
             return dict(labels)
         return {name: labels[name] for name in self.group_by if name in labels}
 
     def all(self) -> Iterator["Route"]:
-        """Yield this route and all below it."""
+        """Yield this route and all routes below it."""
         yield self
         for each in self.routes:
             yield from each.all()
@@ -134,7 +135,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class NotifyConfig:
-    """Routes, receivers by name, and the texts of template files."""
+    """Routes, receivers by name, and the contents of template files."""
 
     route: Route
     receivers: dict[str, NotifyReceiver]
@@ -142,10 +143,10 @@ class NotifyConfig:
 
 
 def load_config(path: Path) -> NotifyConfig:
-    """Read and check a file; secrets and templates are read from their files, beside it.
+    """Read and check a file, and the secret and template files that it names.
 
     Raises:
-        InvalidFile: If it is not valid, with all reasons.
+        InvalidFile: If the file is not valid, with all reasons.
         OSError: If it cannot be read.
     """
     root = read_yaml(path.read_bytes())
@@ -283,7 +284,7 @@ class _ConfigParser:
         )
 
     def secret(self, value: Value, fields: Mapping[str, Value], name: str) -> str:
-        """Return a secret that is given as *name*, or by its file as *name*_file."""
+        """Return a secret given as *name*, or in a file given as *name*_file."""
         given = [each for each in (name, f"{name}_file") if each in fields]
         if len(given) != 1:
             self.wrong(value, f"exactly one of {name} and {name}_file must be given")

@@ -1,8 +1,8 @@
-"""Groups of alerts, and when which of them must be notified: Alertmanager's dispatcher.
+"""Groups of alerts, and which of them must be notified when: Alertmanager's dispatcher.
 
-Pure computation on states that Redis holds, so that any worker can go on where another one stopped.
+Pure computation on state kept in Redis, so that any worker can continue where another one stopped.
 https://github.com/prometheus/alertmanager describes the same steps: dispatch, then deduplication
-against the log of what was sent.
+against the log of sent notifications.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,13 +15,14 @@ from .config import NotifyReceiver, Route
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The last notification of a group by one way of a receiver. Times are Unix ms; 0: never.
+    """The last notification of a group through one channel of a receiver. Times are Unix ms; 0:
+    never.
 
     Attributes:
-        first_at: When the group began.
-        flushed_at: When it was last looked at.
-        sent_at: When it was last sent.
-        firing, resolved: Fingerprints of the alerts that were sent.
+        first_at: When the group started.
+        flushed_at: When the group was last flushed.
+        sent_at: When a notification was last sent.
+        firing, resolved: Fingerprints of the alerts in that notification.
     """
 
     first_at: int
@@ -33,7 +34,7 @@ class Sent:
 
 @dataclass(slots=True)
 class AlertGroup:
-    """Alerts that are notified together. *key* is that of Alertmanager's payload."""
+    """Alerts that are notified together. *key* is the group key in Alertmanager's payload."""
 
     route: Route
     labels: dict[str, str]
@@ -47,11 +48,11 @@ class AlertGroup:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What one way of a receiver must send, and what the log holds once it is sent.
+    """A notification for one channel of a receiver, and its log entry once it is sent.
 
     Attributes:
-        field: Of the log.
-        alerts: Those that fire, then those that were resolved, if the way sends these.
+        field: The field of the log entry.
+        alerts: The firing alerts, then the resolved ones if the channel sends them.
     """
 
     field: str
@@ -67,7 +68,7 @@ class Notification:
 
 
 def group_alerts(route: Route, alerts: Iterable[Alert]) -> list[AlertGroup]:
-    """Return alerts in their groups, of each route that they take."""
+    """Return alerts by group, for each of their routes."""
     found: dict[tuple[str, str], AlertGroup] = {}
     for alert in alerts:
         for taken in route.find(alert.labels):
@@ -82,7 +83,7 @@ def due_notifications(
     log: Mapping[str, Sent],
     now: int,
 ) -> tuple[list[Notification], dict[str, Sent]]:
-    """Return what must be sent now, and what the log must hold of groups that need nothing."""
+    """Return the notifications due now, and the log entries of groups that need none."""
     due = []
     looked_at: dict[str, Sent] = {}
     for group in groups:

@@ -1,4 +1,4 @@
-"""Post bodies, and JSON, to receivers."""
+"""Post bodies and JSON to receivers."""
 
 import json
 import re
@@ -14,14 +14,14 @@ _MAX_REPLY = 2_000
 
 
 class SendingFailed(Exception):
-    """What was sent was not taken. *may_retry* says whether sending it again may help.
+    """A request was not accepted. *may_retry* says whether a retry may help.
 
-    The message names no URL: it may hold a token.
+    The message does not contain the URL, which may contain a token.
 
     Attributes:
-        status: Of the answer; 0 if there was none.
-        retry_after: Seconds that the receiver asks to wait; 0 if it does not.
-        reply: The beginning of the answer.
+        status: Status of the response; 0 if there was none.
+        retry_after: Seconds that the receiver asks us to wait; 0 if it does not.
+        reply: The beginning of the response.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class SendingFailed(Exception):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects: they could send alerts and tokens elsewhere."""
+    """Rejects redirects, which could send alerts and tokens elsewhere."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -49,7 +49,7 @@ _opener = urllib.request.build_opener(_NoRedirects)
 
 
 def post_json(url: str, value: Any, timeout_s: float, token: str = "") -> None:
-    """Post *value*; *token* is sent as a bearer token.
+    """Post *value* as JSON; *token* is sent as a bearer token.
 
     Raises:
         SendingFailed: If it was not answered with a status from 200 to 299 within *timeout_s*.
@@ -61,7 +61,7 @@ def post_json(url: str, value: Any, timeout_s: float, token: str = "") -> None:
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> bytes:
-    """Post *body*; return the beginning of the answer.
+    """Post *body*; return the beginning of the response.
 
     Raises:
         SendingFailed: If it was not answered with a status from 200 to 299 within *timeout_s*.
@@ -90,7 +90,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) ->
 
 
 def _seconds(retry_after: str) -> float:
-    """Return the seconds of a Retry-After header; 0 if it has a date, or nothing."""
+    """Return the seconds of a Retry-After header; 0 if it is a date, or missing."""
     return float(retry_after) if re.fullmatch(r"\d{1,6}", retry_after, re.ASCII) else 0.0
 
 
@@ -102,7 +102,7 @@ def _text_of(error: urllib.error.HTTPError) -> str:
 
 
 def _reason(error: object) -> str:
-    """Return the kind of an error: its text may repeat the URL."""
+    """Return the kind of an error, because its text may contain the URL."""
     if isinstance(error, TimeoutError):
         return "timed out"
     if isinstance(error, OSError) and error.strerror:

@@ -17,7 +17,7 @@ TTL_MS = 5 * 86_400_000
 
 
 def read_log(namespace: str) -> Operation[dict[str, Sent]]:
-    """Read what was sent in the last five days, by the names of groups and ways."""
+    """Read what was sent in the last five days, by the names of groups and channels."""
     (flat,) = yield [("HGETALL", keys.alerts(namespace).sent)]
     found = {}
     for name, data in pairs(flat).items():
@@ -45,7 +45,7 @@ def _text(value: object) -> str:
 def write_log(
     namespace: str, fence: int, entries: Mapping[str, Sent], forgotten: list[str]
 ) -> Operation[bool]:
-    """Write entries, remove others; return False if another process notifies by now."""
+    """Write entries and remove others; return False if another process now sends notifications."""
     flat: list[object] = []
     for name, each in entries.items():
         packed = msgpack.packb(

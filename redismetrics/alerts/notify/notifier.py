@@ -1,8 +1,8 @@
-"""The notifier: sends what routes and the log of sent notifications make due.
+"""The notifier: sends the notifications that are due according to the routes and the log.
 
-One process of a namespace notifies, by a lease; another one goes on from the log in Redis. A
-notification is logged after it was taken, so it is sent at least once: a process that is killed in
-between lets the next one send it again.
+One process per namespace notifies, holding a lease; its successor continues from the log in Redis.
+A notification is logged after it was accepted, so it is sent at least once: if a process is killed
+in between, the next one sends it again.
 """
 
 import logging
@@ -35,7 +35,7 @@ class Notifier:
     """Sends the notifications of a namespace while it has the lease.
 
     Args:
-        send: Sends one notification, or raises `SendingFailed`.
+        send: Function that sends one notification, or raises `SendingFailed`.
         holder: Id of this process.
     """
 
@@ -65,7 +65,7 @@ class Notifier:
         }
 
     def step(self, client: Client, now: int) -> int:
-        """Do what is due at *now*, Unix ms; return how many notifications were handed on.
+        """Process everything due at *now* (Unix ms); return the number of queued notifications.
 
         Raises:
             StoreError: If Redis is unreachable.
@@ -196,7 +196,7 @@ class Notifier:
             self._lose()
 
     def stop(self, client: Client, timeout: float) -> None:
-        """Send what waits once more, log it, and give back the lease."""
+        """Try once more to send what is waiting, log it, and release the lease."""
         for outbox in self.outboxes.values():
             outbox.stop(timeout)
         if self._fence:

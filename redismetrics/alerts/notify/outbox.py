@@ -1,4 +1,4 @@
-"""Send things one after the other in a thread, and try again what was not taken."""
+"""Send items one by one in a thread, and retry those that are not accepted."""
 
 import logging
 import threading
@@ -16,21 +16,22 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 class Outbox(Generic[T]):
-    """What one receiver must still get, at most *size* things; the oldest is dropped beyond that.
+    """The items still to be sent to one receiver, at most *size*; beyond that, the oldest is
+    dropped.
 
-    A thing with the key of one that waits takes its place, since it is newer. A receiver that fails
-    holds up nothing else. Each thing is tried until it is taken, replaced or refused for
-    good, with pauses that double from 1 to 60 s.
+    An item with the same key as a waiting one replaces it, because it is newer. A failing receiver
+    does not delay others. Each item is retried until it is accepted, replaced or permanently
+    rejected, with pauses that double from 1 to 60 s.
 
     Args:
-        name: Of the receiver, for messages; never its URL.
-        send: Raises `SendingFailed` if the thing was not taken.
-        done: Called with what was taken.
+        name: Name of the receiver for messages; never its URL.
+        send: Function that raises `SendingFailed` if an item was not accepted.
+        done: Called with each accepted item.
         clock: Monotonic seconds.
 
     Attributes:
-        sent, failed, dropped: Things taken, attempts that failed, and things given up.
-        last_error: Of the last attempt; empty if it succeeded.
+        sent, failed, dropped: Items accepted, failed attempts, and items given up.
+        last_error: Error of the last attempt; empty if it succeeded.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Outbox(Generic[T]):
         self.last_error = ""
 
     def put(self, key: Hashable, thing: T) -> None:
-        """Let *thing* be sent, and start the thread if it does not run."""
+        """Queue *thing*, and start the thread if it is not running."""
         with self._changed:
             self._waiting.pop(key, None)
             self._waiting[key] = thing
@@ -69,18 +70,20 @@ class Outbox(Generic[T]):
             self._changed.notify_all()
 
     def holds(self, key: Hashable) -> bool:
-        """Return whether something with that key waits or is being sent."""
+        """Return whether an item with this key is waiting or being sent."""
         with self._changed:
             return key in self._waiting or key == self._in_hand
 
     def clear(self) -> None:
-        """Forget what waits: another process sends from now on. No further attempt is made."""
+        """Drop everything that is waiting, because another process sends from now on. No further
+        attempt is made.
+        """
         with self._changed:
             self._waiting.clear()
             self._in_hand = None
 
     def stop(self, timeout: float) -> None:
-        """End after what is in hand and each waiting thing had one more attempt."""
+        """Stop after one more attempt for the current and each waiting item."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -114,13 +117,13 @@ class Outbox(Generic[T]):
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _pause(self, seconds: float) -> None:
-        """Wait, with the condition held, until the pause is over or the outbox is stopped."""
+        """Wait, holding the condition, until the pause is over or the outbox is stopped."""
         until = self._clock() + seconds
         while not self._stopped and (left := until - self._clock()) > 0:
             self._changed.wait(left)
 
     def _try(self, thing: T) -> bool:
-        """Send *thing* once; return whether it need not be tried again."""
+        """Send *thing* once; return whether it is done."""
         try:
             self._send(thing)
         except SendingFailed as error:

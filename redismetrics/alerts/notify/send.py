@@ -1,4 +1,4 @@
-"""Send a notification by one way of a receiver."""
+"""Send a notification through one channel of a receiver."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -20,11 +20,11 @@ Send = Callable[[Notification], None]
 
 
 def sender(config: NotifyConfig, external_url: str) -> Send:
-    """Return a function that sends a notification by the way that it names.
+    """Return a function that sends a notification through the channel that it names.
 
     Raises:
         InvalidSetting: If a template or a URL for apprise is not valid.
-        MissingExtra: If a receiver needs the package apprise, which is not installed.
+        MissingExtra: If a receiver needs the package apprise and it is not installed.
     """
     ways = {
         (receiver.name, name): way

@@ -1,6 +1,6 @@
-"""Messages of notifications: the data of their templates, and the payload of webhooks.
+"""Notification messages: the data for their templates, and the webhook payload.
 
-https://prometheus.io/docs/alerting/latest/notifications/ describes both.
+Both are described at https://prometheus.io/docs/alerting/latest/notifications/.
 """
 
 import re
@@ -39,20 +39,20 @@ def harmless(value: str) -> str:
 
 
 def common(sets: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """Return the labels that all *sets* have with one value."""
+    """Return the labels with the same value in all *sets*."""
     each = [set(labels.items()) for labels in sets]
     return dict(sorted(set.intersection(*each))) if each else {}
 
 
 def generator_url(external_url: str) -> str:
-    """Return a link to the page of alerts; empty without a URL."""
+    """Return a link to the alerts page; empty without a URL."""
     return f"{external_url.rstrip('/')}/#/alerts" if external_url else ""
 
 
 def webhook_payload(
     notification: Notification, external_url: str, max_alerts: int = 0
 ) -> dict[str, Any]:
-    """Return the payload of version 4. At most *max_alerts* are listed, 0 means all."""
+    """Return the version 4 payload. At most *max_alerts* are listed; 0 means all."""
     alerts = notification.alerts
     shown = alerts[:max_alerts] if max_alerts else alerts
     return {
@@ -87,10 +87,10 @@ def _status(notification: Notification) -> str:
 def message(
     notification: Notification, title: str, body: str, templates: Iterable[str], external_url: str
 ) -> tuple[str, str]:
-    """Return the title and the body of a message, shortened to what services take.
+    """Return the title and the body of a message, shortened to what services accept.
 
     Label values and annotations cannot mention people or begin lines. A template that cannot be
-    expanded is replaced by plain text that says why: the alert must not be lost for it.
+    expanded is replaced by plain text with the reason, so that the alert is not lost.
     """
     dot = _data(notification, external_url)
     try:

@@ -1,1 +1,1 @@
-"""Templates of alert labels, annotations and notifications: what Prometheus uses of Go's."""
+"""Templates of alert labels, annotations and notifications: Prometheus' subset of Go templates."""

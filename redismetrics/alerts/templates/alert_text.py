@@ -22,7 +22,7 @@ def check(template: str, alert: str) -> None:
     """Check a label or annotation of *alert*.
 
     Raises:
-        ValueError: If it is not a valid template, in the words of Prometheus.
+        ValueError: If it is not a valid template, with Prometheus' message.
     """
     try:
         _parsed(template)

@@ -29,14 +29,14 @@ _NOTHING = object()
 
 
 class _Jump(Exception):
-    """A `break` or `continue` on its way to its `range`."""
+    """A `break` or `continue`, raised to reach its `range`."""
 
 
 class Expansion:
-    """The expansion of one template: what is written, and how much may still be done.
+    """The expansion of one template: its output, and the remaining budget.
 
-    *functions* get evaluated arguments; *and* and *or* are not among them, since they do not
-    evaluate all. *defined* are templates by name.
+    *functions* get evaluated arguments; they do not include *and* and *or*, which may skip
+    arguments. *defined* are templates by name.
     """
 
     def __init__(
@@ -50,10 +50,11 @@ class Expansion:
         self.depth = 0
 
     def run(self, nodes: list[Node], dot: Any, variables: dict[str, Any] | None = None) -> str:
-        """Return the text that *nodes* write, with `$` and *variables*.
+        """Return the output of *nodes*, with `$` and *variables*.
 
         Raises:
-            ExpansionError: If a function fails, a type is wrong, or the text is longer than 64 kB.
+            ExpansionError: If a function fails, a type is wrong, or the output is longer than 64
+                kB.
         """
         try:
             self._body(nodes, dot, [{"$": dot, **(variables or {})}])
@@ -208,7 +209,7 @@ class Expansion:
         dot: Any,
         scopes: list[dict[str, Any]],
     ) -> Any:
-        """Return the first argument that decides, or the last one."""
+        """Return the first argument that decides the result, or the last one."""
         if not arguments and not last:
             raise ExpansionError(f"wrong number of args for {name}: must be at least 1, got 0")
         value = None
@@ -220,7 +221,7 @@ class Expansion:
 
 
 def is_true(value: Any) -> bool:
-    """Return whether *value* counts as true: no zero, nothing empty, not nil."""
+    """Return whether *value* counts as true: not zero, empty or nil."""
     return bool(value)
 
 
@@ -236,7 +237,7 @@ class Record:
 
 
 class Listing(list[Any]):
-    """A list that has fields too, such as the alerts of a notification: `.Alerts.Firing`."""
+    """A list that also has fields, such as the alerts of a notification: `.Alerts.Firing`."""
 
     def __init__(self, items: Iterable[Any], **fields: Any) -> None:
         super().__init__(items)
@@ -258,7 +259,7 @@ class LabelSet(dict[str, str]):
 
 
 def field_of(value: Any, name: str) -> Any:
-    """Return a field; of labels, empty text if they do not have it.
+    """Return a field; for labels, an empty string if it is missing.
 
     Raises:
         ExpansionError: If *value* has no fields, or not this one.

@@ -1,4 +1,4 @@
-"""Functions of templates: Go's own, and those of Prometheus.
+"""Template functions: those of Go and those of Prometheus.
 
 Semantics: https://pkg.go.dev/text/template#hdr-Functions and
 https://prometheus.io/docs/prometheus/latest/configuration/template_reference/
@@ -28,7 +28,7 @@ Query = Callable[[str], Sequence[tuple[dict[str, str], float]]]
 
 
 def number(value: Any) -> float:
-    """Return a number for a number, or text that is one."""
+    """Return a number, given a number or text."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, str):
@@ -93,7 +93,7 @@ def _duration(value: Any) -> float:
 
 
 def title(value: Any) -> str:
-    """Return text with the first letter of each word in upper case."""
+    """Return text with the first letter of each word capitalised."""
     letters = list(text(value))
     previous = " "
     for place, letter in enumerate(letters):
@@ -258,7 +258,7 @@ NAMES = frozenset(FUNCTIONS) | OTHERS
 
 
 def functions_for(query: Query, now_s: float, external_url: str) -> dict[str, Callable[..., Any]]:
-    """Return all functions; `query` asks *query*, at most 1,000 samples are taken."""
+    """Return all functions; `query` calls *query*, and accepts at most 1,000 samples."""
 
     def ask(expression: Any) -> list[Record]:
         found = query(text(expression))

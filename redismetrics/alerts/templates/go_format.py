@@ -1,4 +1,4 @@
-"""Write values as Go's package fmt does: https://pkg.go.dev/fmt"""
+"""Format values like Go's package fmt: https://pkg.go.dev/fmt"""
 
 import math
 import re
@@ -19,7 +19,7 @@ _TYPES: list[tuple[type, str]] = [
 
 
 def type_name(value: Any) -> str:
-    """Return the name of Go's type for a value."""
+    """Return the name of the Go type of a value."""
     for kind, name in _TYPES:
         if isinstance(value, kind):
             return name
@@ -27,7 +27,7 @@ def type_name(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return *value* as `%v` writes it."""
+    """Format *value* like `%v`."""
     if value is None:
         return "<no value>"
     if isinstance(value, bool):
@@ -44,7 +44,7 @@ def shown(value: Any) -> str:
 
 
 def float_text(value: float) -> str:
-    """Return the shortest text of a float, as `%v` writes it: with an exponent from 1e21 on."""
+    """Format a float like `%v`: the shortest text, with an exponent from 1e21 on."""
     if not math.isfinite(value):
         return _infinite(value)
     shortest = Decimal(repr(value)).normalize()
@@ -59,14 +59,14 @@ def _infinite(value: float) -> str:
 
 
 def time_text(value: datetime) -> str:
-    """Return a time as Go's Time.String writes it."""
+    """Format a time like Go's Time.String."""
     value = value.astimezone(UTC)
     fraction = f".{value.microsecond:06d}".rstrip("0") if value.microsecond else ""
     return f"{value:%Y-%m-%d %H:%M:%S}{fraction} +0000 UTC"
 
 
 def quoted(text: str) -> str:
-    """Return *text* in double quotes, as `%q` writes it."""
+    """Return *text* in double quotes, like `%q`."""
     escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
     parts = []
     for letter in text:
@@ -81,7 +81,7 @@ def quoted(text: str) -> str:
 
 
 def joined(values: list[Any]) -> str:
-    """Return *values* as `Sprint` does: with a space between two that are not text."""
+    """Format *values* like `Sprint`: with a space between two values that are not text."""
     parts = []
     for place, value in enumerate(values):
         if place and not isinstance(value, str) and not isinstance(values[place - 1], str):
@@ -91,7 +91,7 @@ def joined(values: list[Any]) -> str:
 
 
 def printf(form: str, values: list[Any]) -> str:
-    """Return *values* as `Sprintf` writes them by *form*, with its marks for mistakes."""
+    """Format *values* like `Sprintf` with the format *form*, including its error marks."""
     taken = 0
 
     def one(found: re.Match[str]) -> str:
@@ -127,7 +127,7 @@ def _written(found: re.Match[str], value: Any) -> str:
 
 
 def _body(verb: str, flags: str, precision: int | None, value: Any) -> str | None:
-    """Return a value without padding; None if *verb* is not for its type."""
+    """Return a value without padding; None if *verb* does not apply to its type."""
     plus = "+" if "+" in flags else " " if " " in flags else ""
     if verb == "T":
         return type_name(value)

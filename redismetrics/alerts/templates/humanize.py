@@ -1,4 +1,4 @@
-"""Numbers as people read them, in the forms of Prometheus' templates."""
+"""Human-readable numbers, in the formats of Prometheus' templates."""
 
 import math
 
@@ -20,7 +20,7 @@ def humanize_1024(value: float) -> str:
 
 
 def humanize_duration(value: float) -> str:
-    """Return seconds as days, hours, minutes and seconds, or as a part of a second."""
+    """Return seconds as days, hours, minutes and seconds, or as a fraction of a second."""
     if not math.isfinite(value):
         return _four(value)
     if value == 0:

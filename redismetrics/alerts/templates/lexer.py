@@ -1,4 +1,4 @@
-"""Split the text of a template into text and the tokens of its actions.
+"""Split a template into text and the tokens of its actions.
 
 The grammar is that of Go's package text/template: https://pkg.go.dev/text/template
 """
@@ -40,7 +40,8 @@ def tokens(template: str) -> Generator[TemplateToken, None, None]:
     """Yield the tokens of *template*: each action is `action`, its tokens, `end`.
 
     Raises:
-        TemplateSyntaxError: If an action, comment or string is not closed, or has another sign.
+        TemplateSyntaxError: If an action, comment or string is not closed, or has an unexpected
+            character.
     """
     at = 0
     trims_next = False
@@ -71,7 +72,7 @@ def _line(template: str, at: int) -> int:
 
 
 def _inside(template: str, at: int) -> Generator[TemplateToken, None, tuple[int, bool]]:
-    """Yield the tokens of an action; return where it ends, and whether it trims what follows."""
+    """Yield the tokens of an action; return where it ends, and whether it trims the next text."""
     while True:
         end = _END.match(template, at)
         if end:

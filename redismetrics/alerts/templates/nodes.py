@@ -1,4 +1,4 @@
-"""What a parsed template consists of."""
+"""The nodes of a parsed template."""
 
 from dataclasses import dataclass, field
 from typing import Union
@@ -13,21 +13,21 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable, `$` included in its name; `.` is the dot."""
+    """A variable; its name includes the `$`, and `.` is the dot."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionName:
-    """The name of a function, at the place where it is called."""
+    """The name of a called function."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Fields of an operand, one after the other: `$labels.job`."""
+    """A chain of fields of an operand: `$labels.job`."""
 
     of: "Operand"
     names: tuple[str, ...]
@@ -35,9 +35,9 @@ class Fields:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Commands, each of which gets the result of the one before as its last argument.
+    """Commands, each of which gets the result of the previous one as its last argument.
 
-    *declares* are the variables that get the result. They are new variables, or, if *assigns*,
+    *declares* are the variables that get the result. They are new variables or, if *assigns*,
     existing ones.
     """
 
@@ -51,7 +51,7 @@ Operand = Union[Literal, Variable, FunctionName, Fields, Pipeline]  # noqa: UP00
 
 @dataclass(frozen=True, slots=True)
 class PlainText:
-    """PlainText that is written as it is."""
+    """Text that is written unchanged."""
 
     text: str
 
@@ -75,7 +75,7 @@ class ControlBlock:
 
 @dataclass(frozen=True, slots=True)
 class Include:
-    """Write another template of that name, with the result of *pipeline* as its dot."""
+    """Write another template by name, with the result of *pipeline* as its dot."""
 
     name: str
     pipeline: Pipeline | None

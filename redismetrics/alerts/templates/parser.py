@@ -26,9 +26,10 @@ _CONSTANTS = {"true": True, "false": False, "nil": None}
 def parse(
     template: str, functions: frozenset[str], variables: tuple[str, ...] = ()
 ) -> tuple[list[Node], dict[str, list[Node]]]:
-    """Return the nodes of *template*, and those of each template that it defines.
+    """Return the nodes of *template*, and of each template that it defines.
 
-    *functions* may be called, and *variables* used, beside `$` and those that it declares.
+    The template may call *functions*, and use *variables* in addition to `$` and those that it
+    declares.
 
     Raises:
         TemplateSyntaxError: If it is not valid, or nested deeper than 50.
@@ -77,7 +78,7 @@ class _TemplateParser:
         return token
 
     def body(self, ends: tuple[str, ...]) -> tuple[list[Node], str | None]:
-        """Return the nodes up to an action that is one of *ends*, and which one it was."""
+        """Return the nodes up to an action in *ends*, and that action."""
         nodes: list[Node] = []
         while self.peek().kind != "EOF":
             token = self.next()
@@ -176,7 +177,7 @@ class _TemplateParser:
         return Include(name, self.pipeline("template clause", "end"))
 
     def pipeline(self, where: str, end: str) -> Pipeline:
-        """Parse up to a token of the kind *end*, which is taken."""
+        """Parse up to a token of the kind *end*, which is consumed."""
         self.enter()
         declares, assigns = self.declarations(where)
         commands: list[tuple[Operand, ...]] = []

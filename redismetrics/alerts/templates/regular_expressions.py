@@ -1,4 +1,4 @@
-"""Regular expressions of templates: RE2, as in Go, so that no pattern takes exponential time."""
+"""Regular expressions in templates: RE2, as in Go, so that no pattern takes exponential time."""
 
 import re
 from functools import lru_cache, partial
@@ -25,7 +25,7 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def replace_all(pattern: str, new: str, text: str) -> str:
-    """Replace each match; `$1`, `${1}` and `${name}` in *new* are groups of it."""
+    """Replace each match; `$1`, `${1}` and `${name}` in *new* refer to its groups."""
     compiled = _compile(pattern)
     names = compiled.groupindex
     parts = []

@@ -1,4 +1,4 @@
-"""Series in memory that rules read and write, for unit tests of rules."""
+"""In-memory series that rules read and write, for unit tests of rules."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ TIMEOUT = 30.0
 
 
 class _MemorySeries:
-    """One series: times in Unix ms that rise, values, and which are ends."""
+    """One series: ascending times in Unix ms, values, and which of them are ends."""
 
     __slots__ = ("ends", "labels", "times", "values")
 
@@ -44,7 +44,7 @@ class _MemorySeries:
 
 
 class MemoryEngine:
-    """Evaluates expressions on series in memory; see `Engine`."""
+    """Evaluates expressions on in-memory series; see `Engine`."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, dict[Key, _MemorySeries]] = {}
@@ -60,14 +60,14 @@ class MemoryEngine:
     def write(
         self, series: Sequence[Sample], ended: Sequence[Mapping[str, str]], at_ms: int
     ) -> None:
-        """Write what rules give; see `Engine`."""
+        """Write the results of rules; see `Engine`."""
         for labels, value in series:
             self.add(labels, [(at_ms, value, False)])
         for labels in ended:
             self.add(labels, [(at_ms, 0.0, True)])
 
     def settle(self) -> None:
-        """Do nothing: what was written can be read at once; see `Engine`."""
+        """Do nothing: written samples can be read at once; see `Engine`."""
 
     def selects(self, expression: str) -> set[str] | None:
         """Return the metrics that an expression selects; see `Engine`."""

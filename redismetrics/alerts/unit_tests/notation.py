@@ -1,4 +1,4 @@
-"""Series as promtool's tests write them: `up{job="a"}`, with values such as `1+2x3 _ stale`.
+"""The series notation of promtool's tests: `up{job="a"}`, with values such as `1+2x3 _ stale`.
 
 https://prometheus.io/docs/prometheus/latest/configuration/unit_testing_rules/
 """
@@ -17,14 +17,14 @@ _MISSING = re.compile(r"_(?:x(?P<times>\d+))?")
 
 
 class Stale:
-    """A marker that a series ends."""
+    """A marker for the end of a series."""
 
 
 STALE = Stale()
 
 
 def parse_values(text: str) -> list[float | Stale | None]:
-    """Return the values of a series, one for each interval; None where it has none.
+    """Return the values of a series, one per interval; None if it has none.
 
     Raises:
         ValueError: If *text* is not in promtool's notation, or has more than a million values.

@@ -1,7 +1,7 @@
-"""Run unit tests of rules as promtool does.
+"""Run unit tests of rules like promtool.
 
-Every group is evaluated each `evaluation_interval` from the first to the last time of a test,
-whatever its own interval is. Alerts are those of the last evaluation at or before a test's time.
+Every group is evaluated at each `evaluation_interval` from the first to the last time of a test,
+whatever its own interval. Alerts are taken from the last evaluation at or before a test's time.
 """
 
 import glob
@@ -30,14 +30,14 @@ MAX_EVALUATIONS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class TestOutcome:
-    """What a file of tests gave: *failures* is empty if all passed. *notes* are warnings."""
+    """The outcome of a test file. *failures* is empty if all tests passed. *notes* are warnings."""
 
     failures: list[str]
     notes: list[str]
 
 
 def run_test_file(path: Path, *, progress: Callable[[], None] = lambda: None) -> TestOutcome:
-    """Run the tests of a file; *progress* is called after each.
+    """Run the tests of a file; *progress* is called after each test.
 
     Raises:
         OSError: If the file cannot be read.
@@ -126,7 +126,7 @@ class _Run:
             time += self.test.interval_ms
 
     def _evaluate(self, time: int) -> list[str]:
-        """Evaluate all groups; return why a rule failed, which ends the test."""
+        """Evaluate all groups; return the reason if a rule failed, which ends the test."""
         at = self.test.start_ms + time
         for group, states in zip(self.groups, self.states, strict=True):
             outcomes = list(evaluate_group(group, at, self.engine, states, self.around))

@@ -1,4 +1,4 @@
-"""The files of promtool's unit tests."""
+"""Test files in the format of promtool."""
 
 import re
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ DEFAULT_INTERVAL_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class InputSeries:
-    """A series as it is written, and its values."""
+    """A series as written in the file, and its values."""
 
     series: str
     values: list[float | Stale | None]
@@ -30,7 +30,7 @@ class ExpectedAlert:
 
 @dataclass(frozen=True, slots=True)
 class AlertTest:
-    """The alerts of one name that must fire at a time, and no others."""
+    """The alerts with one name that must fire at a time, and no others."""
 
     time_ms: int
     alert: str
@@ -39,7 +39,7 @@ class AlertTest:
 
 @dataclass(frozen=True, slots=True)
 class ExpressionTest:
-    """The samples that an expression must give at a time: labels as written, and the value."""
+    """The samples that an expression must return at a time: labels as written, and the value."""
 
     time_ms: int
     expression: str
@@ -48,7 +48,7 @@ class ExpressionTest:
 
 @dataclass(frozen=True, slots=True)
 class RuleTest:
-    """One test: series, and what must be at which times. *start_ms* is the time of their first."""
+    """One test: series, and expectations by time. *start_ms* is the time of the first samples."""
 
     name: str
     interval_ms: int
@@ -67,7 +67,7 @@ class RuleTestFile:
     Attributes:
         rule_files: Patterns of files, relative to the test file.
         group_order: Names of groups that are evaluated first, in this order.
-        is_fuzzy: Whether values may differ by a rounding.
+        is_fuzzy: Whether values may differ by rounding.
     """
 
     rule_files: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ def parse_test_file(data: bytes) -> RuleTestFile:
     """Read a file of tests.
 
     Raises:
-        InvalidFile: If it is not valid, with the reasons.
+        InvalidFile: If the file is not valid, with the reasons.
     """
     root = read_yaml(data)
     return _TestFileParser().file(root) if root else RuleTestFile()

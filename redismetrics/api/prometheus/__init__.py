@@ -1,5 +1,5 @@
 """
-Prometheus' HTTP API, so that its clients read the store directly.
+Prometheus' HTTP API, so that its clients can read the store directly.
 
     envelope.py             responses and errors in Prometheus' form
     parameters.py           parameters; values.py reads times and durations

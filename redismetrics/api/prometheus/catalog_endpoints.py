@@ -1,4 +1,4 @@
-"""`labels`, `label/<name>/values`, `series` and `metadata`: what there is to query."""
+"""`labels`, `label/<name>/values`, `series` and `metadata`: the queryable names."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -131,16 +131,16 @@ def _limited(found: list[Any], limit: int | None) -> Response:
 
 
 def _distinct_series(listed: list[Listed]) -> list[dict[str, str]]:
-    """Return the labels of each series once, in their order."""
+    """Return the labels of each series in order, without duplicates."""
     found = {tuple(sorted(each.items())): each for group in listed for each in group.labels()}
     return [found[key] for key in sorted(found)]
 
 
 def unescape(name: str) -> str:
-    """Return the name of a label of a path; those that begin with ``U__`` are escaped.
+    """Return the label name in a path; names that begin with ``U__`` are escaped.
 
-    There an underscore is written twice, and any other character that is not allowed in the names
-    of Prometheus 2 as its code point in hexadecimal between underscores.
+    In those, an underscore is doubled, and any other character not allowed in Prometheus 2 names is
+    written as its hexadecimal code point between underscores.
     """
     if not name.startswith("U__"):
         return name

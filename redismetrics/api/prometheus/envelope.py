@@ -1,4 +1,4 @@
-"""Responses in the form of Prometheus' HTTP API: an envelope, and its kinds of errors.
+"""Responses in the form of Prometheus' HTTP API: an envelope, and its error types.
 
 https://prometheus.io/docs/prometheus/latest/querying/api/#format-overview
 """
@@ -54,7 +54,7 @@ ERROR_SCHEMA = {
 
 
 def envelope_schema(data: Schema) -> Schema:
-    """Return the JSON Schema of a success whose data is *data*."""
+    """Return the JSON Schema of a successful response with this *data*."""
     texts = {"type": "array", "items": {"type": "string"}}
     return {
         "type": "object",
@@ -70,12 +70,12 @@ def envelope_schema(data: Schema) -> Schema:
 
 
 def is_enveloped(scope: Scope) -> bool:
-    """Return whether errors of a request have this form. The application may be mounted."""
+    """Return whether errors of a request have this form, even if the application is mounted."""
     return str(scope["path"]).removeprefix(scope.get("root_path", "")).startswith(PREFIX)
 
 
 def success(data: str, *, warnings: Iterable[str] = (), infos: Iterable[str] = ()) -> Response:
-    """Return a success; *data* is JSON text."""
+    """Return a successful response; *data* is JSON text."""
     parts = ['{"status":"success","data":', data]
     for name, texts in (("warnings", list(warnings)), ("infos", list(infos))):
         if texts:
@@ -88,7 +88,7 @@ def success(data: str, *, warnings: Iterable[str] = (), infos: Iterable[str] = (
 def failure(
     code: int, message: str, headers: Mapping[str, str] | None = None, kind: str | None = None
 ) -> Response:
-    """Return an error; without *kind* it follows from the status code."""
+    """Return an error response; *kind* is derived from the status code by default."""
     body = to_json(
         {"status": "error", "errorType": kind or _KINDS.get(code, "internal"), "error": message}
     )

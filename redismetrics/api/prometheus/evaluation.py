@@ -35,7 +35,7 @@ class PromqlService:
         return round(self.metrics.internals.clock() * 1000)
 
     def budget(self, timeout_ms: int | None = None) -> Budget:
-        """Return the budget of one request; *timeout_ms* can only shorten its time."""
+        """Return the budget of one request; *timeout_ms* can only reduce its time."""
         limits = self.limits
         timeout = limits.promql_seconds
         if timeout_ms is not None and timeout_ms > 0:
@@ -45,7 +45,7 @@ class PromqlService:
         )
 
     def run(self, operation: "Operation[T]") -> T:
-        """Run *operation* after what this process recorded is sent. Blocks."""
+        """Run *operation* after sending what this process has recorded. Blocks."""
         return self.metrics.internals.run(operation, flush=True)
 
     def evaluate(
@@ -57,19 +57,19 @@ class PromqlService:
         lookback: int | None,
         budget: Budget,
     ) -> Answer:
-        """Return the result of an expression; *step* is 0 for one moment. Blocks."""
+        """Return the result of an expression; *step* is 0 for an instant query. Blocks."""
         prepared = prepare(expression, start, end, step, lookback=lookback)
         context = self.metrics.internals.query_context
         return self.run(evaluate_prepared(context, prepared, budget, self.options))
 
     def list(self, selections: list[Matchers], budget: Budget, span: Span) -> list[Listed]:
-        """Return the series that match one of *selections*. Blocks."""
+        """Return the series that match any of *selections*. Blocks."""
         context = self.metrics.internals.query_context
         return self.run(list_series(context, selections, self.options, budget, span))
 
 
 def uptime(evaluation: PromqlService) -> float:
-    """Return the seconds since the application was made."""
+    """Return the seconds since the application was created."""
     return time.time() - evaluation.started
 
 
@@ -77,7 +77,7 @@ def read_selections(texts: tuple[str, ...]) -> list[Matchers]:
     """Return the matchers of each `match[]`.
 
     Raises:
-        InvalidExpression: If one is not a selector, or matches series without any label.
+        InvalidExpression: If one is not a selector, or matches series without any labels.
     """
     return [_read_selection(text) for text in texts]
 

@@ -25,7 +25,7 @@ def federate_endpoint(evaluation: PromqlService) -> Endpoint:
     """Return the endpoint."""
 
     async def federate(service: Service, request: Request, values: Values) -> HeldResponse:
-        """Respond with the series that match one of the selectors, as text with times."""
+        """Respond with the series that match any of the selectors, as text with times."""
         read_selections(values["match[]"])
         budget, now_ms = evaluation.budget(), evaluation.now_ms()
 
@@ -52,13 +52,13 @@ def federate_endpoint(evaluation: PromqlService) -> Endpoint:
 
 
 def _current(vector: Vector) -> Iterator[tuple[tuple[tuple[str, str], ...], float]]:
-    """Yield labels and value of each series; distributions have no form on a page."""
+    """Yield labels and value of each series; distributions cannot be shown on a page."""
     for row in np.flatnonzero(vector.present[:, 0]).tolist():
         yield tuple(sorted(vector.labels[row].items())), float(vector.values[row, 0])
 
 
 def _lines(found: dict[tuple[tuple[str, str], ...], float], now_ms: int) -> Iterator[str]:
-    """Yield the lines, sorted by name and labels; the type of each family is not known here."""
+    """Yield the lines, sorted by name and labels; the types of families are unknown here."""
     last = None
     for name, labels, value in sorted(
         (dict(key).get("__name__", ""), key, value) for key, value in found.items()

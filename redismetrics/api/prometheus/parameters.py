@@ -1,4 +1,4 @@
-"""The parameters of Prometheus' HTTP API. As there, unknown ones are ignored."""
+"""The parameters of Prometheus' HTTP API. As in Prometheus, unknown ones are ignored."""
 
 from collections.abc import Callable
 

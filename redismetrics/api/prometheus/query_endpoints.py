@@ -1,4 +1,4 @@
-"""`query` and `query_range`: evaluate an expression at one moment, or at many."""
+"""`query` and `query_range`: evaluate an expression at one time or over a range."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,12 +34,12 @@ def query_endpoints(evaluation: PromqlService) -> list[Endpoint]:
     """Return both endpoints, for GET and for POST."""
 
     async def query(service: Service, request: Request, values: Values) -> HeldResponse:
-        """Respond with the result at one moment."""
+        """Respond with the result at one time."""
         at = evaluation.now_ms() if values["time"] is None else values["time"]
         return await _respond(service, request, values, evaluation, (at, at, 0))
 
     async def query_range(service: Service, request: Request, values: Values) -> HeldResponse:
-        """Respond with the result at many moments."""
+        """Respond with the result over a range of times."""
         times = values["start"], values["end"], values["step"]
         _check_times(*times, evaluation.limits.promql_points)
         return await _respond(service, request, values, evaluation, times)

@@ -24,12 +24,12 @@ _MAX_MESSAGES = 3
 
 @dataclass(slots=True)
 class Received:
-    """What became of the samples of a request.
+    """The outcome of the samples in a request.
 
     Attributes:
-        names: How many samples were recorded, by metric.
-        refused: How many were not, by reason.
-        messages: Why series were refused, some of them.
+        names: The number of recorded samples, by metric.
+        refused: The number of rejected samples, by reason.
+        messages: Why some of the series were rejected.
     """
 
     names: Tally[str] = field(default_factory=Tally)
@@ -37,7 +37,7 @@ class Received:
     messages: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        """Return one sentence about what was refused."""
+        """Return one sentence about the rejected samples."""
         recorded, refused = self.names.total(), self.refused.total()
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.refused.items()))
         examples = "".join(f"; {message}" for message in self.messages)
@@ -75,9 +75,10 @@ class SeriesReceiver:
         return received
 
     def _declare(self, metadata: Any) -> None:
-        """Keep help and unit of metrics; a family of a histogram is not a metric of its own.
+        """Store help and unit of metrics, except of histogram families, which are not single
+        metrics.
 
-        Those of new metrics are left out while this process holds as many metrics as it may.
+        New metrics are left out while this process holds its maximum number of metrics.
         """
         metric_count, _, _ = self._metrics.internals.buffered_counts()
         for each in metadata:

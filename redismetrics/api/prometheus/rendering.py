@@ -1,7 +1,7 @@
 """Results of expressions as JSON text.
 
-A range query of 1,000 series has millions of numbers, so the text of its values is made in one go
-for each series, without a list for each number.
+A range query of 1,000 series has millions of numbers, so the values of each series are formatted in
+one go, without a list per number.
 """
 
 from collections.abc import Iterator

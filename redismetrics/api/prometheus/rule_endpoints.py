@@ -1,4 +1,4 @@
-"""`rules` and `alerts`: what workers evaluate, and which alerts are pending or fire."""
+"""`rules` and `alerts`: the evaluated rules, and the pending and firing alerts."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -75,7 +75,7 @@ def rule_endpoints(evaluation: PromqlService) -> list[Endpoint]:
 
 
 def _chosen(groups: list[dict[str, Any]], values: Values) -> list[dict[str, Any]]:
-    """Return the groups and rules that the request names; groups without rules are left out."""
+    """Return the requested groups and rules; groups without rules are left out."""
     kind = _TYPES.get(values["type"] or "")
     names, of_groups, files = (set(values[each.name] or ()) for each in _NAMES)
     without_alerts = (values["exclude_alerts"] or "").lower() == "true"

@@ -1,4 +1,4 @@
-"""What clients of Prometheus ask about the server itself."""
+"""Status endpoints about the server itself, for Prometheus clients."""
 
 import platform
 from collections.abc import Callable, Mapping

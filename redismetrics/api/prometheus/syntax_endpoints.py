@@ -1,4 +1,4 @@
-"""`format_query` and `parse_query`: an expression in a standard layout, and as a tree."""
+"""`format_query` and `parse_query`: an expression in the standard format, and as a tree."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,12 +18,12 @@ Values = Mapping[str, Any]
 
 
 async def format_query(_: Service, __: Request, values: Values) -> Response:
-    """Respond with the expression in Prometheus' layout."""
+    """Respond with the expression in Prometheus' format."""
     return success(to_json(formatted(values["query"])))
 
 
 async def parse_query(_: Service, __: Request, values: Values) -> Response:
-    """Respond with the tree of the expression."""
+    """Respond with the syntax tree of the expression."""
     return success(to_json(tree_of(parse(values["query"]))))
 
 

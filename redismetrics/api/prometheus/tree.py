@@ -1,4 +1,4 @@
-"""An expression as a tree in JSON, with the names that Prometheus' `parse_query` uses."""
+"""An expression as a JSON tree, with the names used by Prometheus' `parse_query`."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _CARDINALITY = {"": "one-to-one", "left": "many-to-one", "right": "one-to-many"}
 
 
 def tree_of(node: Node) -> dict[str, Any]:
-    """Return the tree. An expression is at most some hundred levels deep, see `tokens`."""
+    """Return the tree. An expression is at most a few hundred levels deep; see `tokens`."""
     match node:
         case nodes.Number():
             return {"type": "numberLiteral", "val": format_value(node.value)}
@@ -70,12 +70,12 @@ def _selector(node: nodes.VectorSelector) -> dict[str, Any]:
 
 
 def _duration(duration: Duration) -> int | str:
-    """Return milliseconds, or the calculation that gives seconds."""
+    """Return milliseconds, or the expression that calculates seconds."""
     return duration if isinstance(duration, int) else str(duration)
 
 
 def _moment(moment: Moment | None) -> dict[str, Any]:
-    """Return the time of `@`: in Unix ms, or as ``start`` or ``end``."""
+    """Return the time of `@`, in Unix ms, or ``start`` or ``end``."""
     is_text = isinstance(moment, str)
     return {
         "timestamp": None if is_text else moment,

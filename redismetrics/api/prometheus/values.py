@@ -1,4 +1,4 @@
-"""Times and durations as Prometheus' HTTP API reads them."""
+"""Times and durations in the format of Prometheus' HTTP API."""
 
 import math
 import re
@@ -21,7 +21,7 @@ _MAX_DURATION_MS = (1 << 63) // 1_000_000
 
 
 def read_time(text: str, name: str) -> int:
-    """Return a time in Unix ms: Unix seconds, or RFC 3339. Times beyond the range are cut to it.
+    """Parse Unix seconds or RFC 3339 to Unix ms. Times out of range are clamped.
 
     Raises:
         InvalidQuery: If *text* is neither.
@@ -54,10 +54,10 @@ def _cut(time_ms: float) -> int:
 
 
 def read_duration(text: str, name: str) -> int:
-    """Return a duration in ms: seconds, or text such as 1h30m.
+    """Parse seconds, or text such as 1h30m, to ms.
 
     Raises:
-        InvalidQuery: If *text* is neither, or is too long a time.
+        InvalidQuery: If *text* is neither, or the duration is too long.
     """
     if len(text) <= _MAX_TEXT:
         if _NUMBER.match(text):

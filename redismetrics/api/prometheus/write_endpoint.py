@@ -71,9 +71,9 @@ def _record(service: Service, receiver: SeriesReceiver, body: bytes) -> Received
 
 
 async def _settle(service: Service) -> None:
-    """Wait until what was recorded is stored: clients repeat only what is answered with 5xx.
+    """Wait until the samples are stored, because clients only retry after a 5xx status.
 
-    A repeated sample has the same time and value, so it changes no answer of PromQL.
+    A repeated sample has the same time and value, so PromQL results do not change.
     """
     seconds = service.limits.wait_seconds
     try:
