@@ -1,5 +1,5 @@
-"""Copy alerts (states, history, silences and sent notifications), and marks. Leases are not copied:
-nothing is evaluated at the target yet.
+"""Copy alerts (states, history, silences and sent notifications), and marks. Leases are not
+copied: nothing is evaluated at the target yet.
 
 Existing data at the target is replaced.
 """

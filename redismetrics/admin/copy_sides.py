@@ -66,9 +66,7 @@ class CopyLock:
             )
 
     def holding(self, operation: Operation[T]) -> Operation[T]:
-        """Wrap *operation* so that its round trips extend the lock, and fail if another process has
-        it.
-        """
+        """Wrap *operation*: its round trips extend the lock, and fail if another process has it."""
         own: list[Command] = [("GET", self._key), ("PEXPIRE", self._key, LOCK_MS)]
         try:
             commands = next(operation)

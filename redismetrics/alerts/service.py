@@ -156,9 +156,7 @@ class AlertService:
         self._alertmanagers.stop(self.options.send_timeout)
 
     def _until_stopped(self, what: str, step: Callable[[], float]) -> None:
-        """Repeat *step*, which returns the seconds to wait, until stopped; wait while Redis is
-        down.
-        """
+        """Repeat *step*, which returns the seconds to wait; while Redis is down, keep retrying."""
         while not self.stop.is_set():
             try:
                 wait = step()
@@ -251,7 +249,7 @@ class AlertService:
         return found
 
     def problems(self) -> list[str]:
-        """Return what is wrong with files and receivers, for the doctor and the service's page."""
+        """Return the problems with files and receivers, for the doctor and the service's page."""
         found = [self.status.bad_files] if self.status.bad_files else []
         found += [f"no rule file matches {pattern}" for pattern in self.status.empty_patterns]
         found += [

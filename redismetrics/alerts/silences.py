@@ -66,8 +66,8 @@ def check_silence(
     """Return a checked silence; without *id*, a new one.
 
     Raises:
-        InvalidQuery: If it has no matchers or ones that match everything, ends before it starts or
-            in the past, has no comment or author, or an id that cannot be one.
+        InvalidQuery: If it has no matchers or only ones that match everything, ends before it
+            starts or in the past, has no comment or author, or an id that cannot be one.
     """
     of = tuple(matchers)
     if not 1 <= len(of) <= MAX_MATCHERS:
@@ -176,9 +176,7 @@ def _pack(silence: Silence) -> bytes:
 
 
 def _read(name: bytes, data: bytes) -> Silence | None:
-    """Return a silence, or None if it is unreadable: it must hide neither alerts nor other
-    silences.
-    """
+    """Return a silence, or None if unreadable: it must hide neither alerts nor other silences."""
     try:
         with reading("a silence"):
             return _unpack(name.decode(), data)

@@ -159,9 +159,9 @@ def save_group(
     after: SavedGroup,
     changes: Iterable[StateChange],
 ) -> Operation[bool]:
-    """Write what an evaluation changed; return False if another process has the group by now.
+    """Write the changes of an evaluation; return False if another process now owns the group.
 
-    *before* is the group as this process has read or saved it last. If Redis holds another one,
+    *before* is the group as last read or saved by this process. If Redis holds a different one,
     because a failover or a crash lost the last write, the whole group is written.
     """
     status = pack_status(after.status)

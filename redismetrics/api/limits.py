@@ -8,8 +8,7 @@ from redismetrics.integrations.limits import CardinalityLimit
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one request may query or send. Beyond a limit, the response is an error that names
-    it.
+    """How much one request may query or send. Errors name the limit that was exceeded.
 
     Attributes:
         window_seconds: Maximum window of a query.

@@ -1,4 +1,4 @@
 """Many samples as numpy columns: summaries, t-digests, rollup tables, and their bytes.
 
-In: columns or bytes. Out: columns or bytes. Nothing here does any I/O.
+In: columns or bytes. Out: columns or bytes. No I/O.
 """

@@ -1,4 +1,4 @@
-"""Numpy helpers that the columnar modules share."""
+"""Numpy helpers shared by the columnar modules."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ LARGEST = float(np.finfo(np.float64).max)
 
 
 def saturated(values: Floats) -> Floats:
-    """Return *values* with those beyond the range of a float replaced by the largest one.
+    """Return *values* with infinities replaced by the largest float.
 
-    A difference of two that are beyond it, NaN, becomes 0.
+    NaN, the difference of two infinities, becomes 0.
     """
     if np.count_nonzero(np.isfinite(values)) == len(values):
         return values
@@ -27,7 +27,7 @@ FEW = 24
 
 
 def bounds(column: Ints) -> tuple[int, int]:
-    """Return the smallest and the largest number of a column that is not empty."""
+    """Return the smallest and the largest number of a non-empty column."""
     if len(column) <= FEW:
         numbers = column.tolist()
         return min(numbers), max(numbers)
@@ -56,7 +56,7 @@ def starts(ordered: Ints) -> NDArray[np.intp]:
 
 
 def ragged(starts: Ints, sizes: Ints) -> Ints:
-    """Return the indexes of all runs one after another, shape (sum of sizes,).
+    """Return the concatenated indexes of all runs, shape (sum of sizes,).
 
     Run i is ``starts[i] .. starts[i] + sizes[i] - 1``; both arguments have shape (runs,).
     """
@@ -83,7 +83,7 @@ def sum_whole(group: Ints, groups: int, weights: Ints) -> Ints:
 
 
 def distinct(keys: Ints) -> Ints:
-    """Return the distinct *keys* in order, as `numbered` does."""
+    """Return the distinct *keys* in order, like `numbered`."""
     if not len(keys):
         return keys
     low = int(keys.min())
@@ -98,7 +98,7 @@ def distinct(keys: Ints) -> Ints:
 def numbered(keys: Ints) -> tuple[Ints, Ints]:
     """Return the distinct *keys* in order, and the position of each key among them.
 
-    No key may be negative. Keys that lie close together are counted instead of sorted.
+    Keys must not be negative. Keys that are close together are counted instead of sorted.
     """
     if not len(keys):
         return keys, keys

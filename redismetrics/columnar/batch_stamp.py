@@ -1,7 +1,7 @@
-"""Batch stamps: what every block of a log and every change of the totals begins with.
+"""Batch stamps, at the beginning of every log block and every change of the totals.
 
-A stamp identifies the batch, also after a failover: no two batches get the same server time,
-sequence and writer. Scripts write it, see lua/include/batch_stamp.lua.
+A stamp identifies the batch, even after a failover: no two batches get the same server time,
+sequence and writer. It is written by scripts; see lua/include/batch_stamp.lua.
 """
 
 import struct
@@ -14,7 +14,7 @@ _FIXED = struct.Struct("<dddB")
 
 
 class BatchStamp(NamedTuple):
-    """Clock of the batch in us, server time in us, number of the batch, id of the process."""
+    """Clock of the batch in µs, server time in µs, number of the batch, id of the process."""
 
     clock: int
     time_us: int
@@ -41,8 +41,8 @@ def unpack_stamp(data: bytes) -> tuple[BatchStamp, int]:
 def stamp_clock(data: bytes) -> tuple[int, int]:
     """Return the clock of the stamp at the beginning of *data*, and the stamp's size.
 
-    For data that is read often. What `unpack_stamp` refuses is refused here as well, and so is
-    a writer that is not ASCII.
+    For data that is read often. Rejects everything that `unpack_stamp` rejects, and also a writer
+    that is not ASCII.
 
     Raises:
         struct.error, ValueError: If *data* may be corrupt.
@@ -60,11 +60,11 @@ def stamp_clock(data: bytes) -> tuple[int, int]:
 
 
 def stamp_bytes(data: bytes) -> bytes:
-    """Return the bytes of the stamp at the beginning of *data*, which was unpacked before."""
+    """Return the bytes of the stamp at the beginning of *data*, which has been unpacked before."""
     return data[: _FIXED.size + data[_FIXED.size - 1]]
 
 
 def pack_stamp(stamp: BatchStamp) -> bytes:
-    """Return *stamp* as a script writes it."""
+    """Return *stamp* in the format written by scripts."""
     writer = stamp.writer.encode()
     return _FIXED.pack(stamp.clock, stamp.time_us, stamp.sequence, len(writer)) + writer

@@ -1,4 +1,4 @@
-"""Blocks as bytes: pack samples, and unpack them with every bound checked.
+"""Blocks as bytes: pack samples, and unpack them with all bounds checked.
 
 A block in a log, in a message of the stream and in Redis is
 
@@ -9,11 +9,11 @@ A block in a log, in a message of the stream and in Redis is
     body   version, rows, summaries, time base, then the columns of the rows, those of the
            summaries, and the metadata
 
-A message of the stream ends in the stamp of its metric in the catalogue, and so do the blocks of a
-log, since it takes the script longer to make two strings of a block. Readers of a log skip it.
+A message of the stream ends with the stamp of its metric in the catalogue, and so do the blocks of
+a log, because building two strings would take the script longer. Readers of a log skip it.
 
-All but the body is written by lua/record.lua, which never looks into the body. In the body a series
-is its position in the head's list of ids. For columns see column_codec.py.
+Everything but the body is written by lua/record.lua, which never looks into the body. In the body,
+a series is its position in the head's list of ids. For columns, see column_codec.py.
 """
 
 import struct
@@ -87,7 +87,7 @@ class Block:
         sequence: Number of the batch.
         ids: Series ids, shape (series,).
         samples: The samples; their series are positions in *ids*.
-        tail: What follows the body: zeros, and the stamp of the metric in the catalogue.
+        tail: The bytes after the body: zeros, and the stamp of the metric in the catalogue.
     """
 
     clock: int
@@ -101,7 +101,7 @@ class Block:
 def unpack(data: bytes) -> Block:
     """Decode a block.
 
-    Times that the caller did not give are cut to the batch's clock, and changes of a gauge's shared
+    Times not given by the caller are limited to the batch's clock, and changes of a gauge's shared
     value are added to their base.
 
     Raises:
@@ -111,10 +111,10 @@ def unpack(data: bytes) -> Block:
 
 
 def latest_time(data: bytes, *, look_inside: bool = False) -> int:
-    """Return a time in ms that no sample of a block exceeds.
+    """Return an upper bound in ms of the times of a block's samples.
 
-    Only the head is read. With *look_inside*, the times of the samples are read too, and some
-    sample is likely to have that time. Corrupt blocks may have any time.
+    Only the head is read. With *look_inside*, the times of the samples are read too, and the bound
+    is usually exact. Corrupt blocks may have any time.
     """
     try:
         clock, at = stamp_clock(data)
@@ -136,7 +136,7 @@ def latest_time(data: bytes, *, look_inside: bool = False) -> int:
 
 
 def _latest_inside(data: bytes, at: int) -> int:
-    """Return the latest time of the rows of the body that begins at *at*."""
+    """Return the latest time of the rows in the body that begins at *at*."""
     reader = Reader(data, at, "block")
     version, rows, summed, _, base = _PREFIX.unpack(reader.bytes(_PREFIX.size))
     if version != VERSION:
@@ -239,7 +239,7 @@ def _cut_times(samples: Samples, latest_ms: int) -> None:
 
 
 def _add_bases(samples: Samples, based: Ints, bases: Floats, series: int) -> None:
-    """Add to changes of a gauge the value, and apply the time, that they were relative to.
+    """Add the base value to changes of a gauge, and apply the time of the base.
 
     *based* are positions of series, shape (n,); *bases* their values and times in ms, shape (n, 2).
     """

@@ -1,10 +1,10 @@
 """Centroids as 16-bit steps.
 
-A centroid's mean is stored as the step from the one before, as a share of the row's spread, in the
-upper 16 bits of a 32-bit float. It is off by at most 1/128 of the gap to the neighbour on that
-side, whatever the scale. Each step is taken from the value that the reader will compute for the
-means before, so errors do not add up. No step reaches far beyond its mean, or means that are close
-together after a wide gap would become one.
+A centroid's mean is stored as the step from the previous one, relative to the row's spread, in the
+upper 16 bits of a 32-bit float. Its error is at most 1/128 of the gap to the neighbour on that
+side, whatever the scale. Each step is relative to the value that the reader will compute for the
+previous mean, so errors do not add up. No step reaches far beyond its mean; otherwise means that
+are close together after a wide gap would become one.
 """
 
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def _codes(columns: Floats, low: Floats, high: Floats) -> Ints:
 
 
 def unpack_means(codes: Ints, sizes: Ints, lows: Floats, highs: Floats) -> Floats:
-    """Return the means that *codes* describe, shape (points,); for the arguments see `pack_means`.
+    """Return the means from *codes*, shape (points,); for the arguments see `pack_means`.
 
     Raises:
         FormatMismatch: If a code is out of range.
@@ -100,9 +100,9 @@ def unpack_means(codes: Ints, sizes: Ints, lows: Floats, highs: Floats) -> Float
 
 
 def _scales(low: Floats, high: Floats) -> Floats | None:
-    """Return powers of two that bring extremes near 1, shape (rows,); None if none is needed.
+    """Return powers of two that scale extremes to about 1, shape (rows,); None if none are needed.
 
-    With them no difference is beyond the largest float, and none is rounded to 0.
+    They keep differences from overflowing or being rounded to 0.
     """
     if len(low) and max(-low.min(), high.max()) < _SAFE and (high - low).min() > 1 / _SAFE:
         return None
@@ -112,10 +112,10 @@ def _scales(low: Floats, high: Floats) -> Floats | None:
 
 
 def _matrices(size: Ints) -> Iterator[tuple[_Rows, _Rows, Ints, int]]:
-    """Sort rows into classes by size, so that a matrix of each has at most twice as many cells.
+    """Sort rows into classes by size, whose matrices have at most twice as many cells as points.
 
     Yields:
-        The rows of a class; the positions of their points among all; the positions of these
+        The rows of a class; the positions of their points among all points; the positions of these
         points in the flat matrix; the width of the matrix.
     """
     if not size.any():

@@ -1,8 +1,8 @@
-"""Columns of numbers as bytes: a code byte, then the narrowest form that is exact.
+"""Columns of numbers as bytes: a code byte, then the narrowest lossless form.
 
-Data that is written once and read often is packed *dense*: pcodec's form
-(https://github.com/pcodec/pcodec) is tried as well, and the smaller one is kept. Whatever the
-column's length, pcodec takes about 50 us and adds about 20 bytes.
+Data that is written once and read often is packed *dense*: pcodec
+(https://github.com/pcodec/pcodec) is tried as well, and the smaller form is kept. Whatever the
+column's length, pcodec takes about 50 µs and adds about 20 bytes.
 """
 
 import struct
@@ -40,8 +40,8 @@ _CONFIG = pcodec.ChunkConfig()
 def pack_whole(column: NDArray[Any], *, dense: bool = False) -> bytes:
     """Return an integer column of shape (n,) as bytes; no bytes for an empty column.
 
-    The form is: code, smallest value, then the distances from it in the narrowest type, which are
-    left out if all numbers are equal.
+    The format is: code, smallest value, then the distances from it in the narrowest type; the
+    distances are left out if all numbers are equal.
     """
     if not len(column):
         return b""
@@ -67,9 +67,9 @@ def pack_whole(column: NDArray[Any], *, dense: bool = False) -> bytes:
 
 
 def _stairs(column: NDArray[Any]) -> bytes | None:
-    """Return a column that climbs by equal steps of equal length; None if it does not.
+    """Return the packed form of a column that rises in equal steps of equal length, or None.
 
-    It may start again from the first step. The slots and series of a full table look like this.
+    It may restart from the first step. The slots and series of a full table look like this.
     """
     first = int(column[0])
     run = int((column != first).argmax())
@@ -93,7 +93,7 @@ def _of_stairs(first: int, step: int, run: int, period: int, rows: int) -> Ints:
 def pack_real(column: Floats, *, dense: bool = False) -> bytes:
     """Return a float column of shape (n,) as bytes, without loss; no bytes for an empty column.
 
-    It is stored as integers if all numbers are whole, and in four bytes each if that is exact.
+    It is stored as integers if all numbers are whole, or in four bytes each if that is lossless.
     """
     if not len(column):
         return b""
@@ -128,7 +128,7 @@ def _smaller(plain: bytes, column: NDArray[Any], code: int) -> bytes:
 
 
 class Reader:
-    """Reads columns from bytes, never past their end, and checks sizes before it allocates memory.
+    """Reads columns from bytes, never past the end, and checks sizes before allocating memory.
 
     Every method raises `FormatMismatch` for corrupt bytes. *what* names the data in messages.
     """

@@ -1,9 +1,9 @@
 """t-digests: clustering, and the public `Digest`.
 
 A digest is a list of weighted points, sorted by value. A *centroid* represents `weight` values
-around it, any other point `weight` equal values. To merge digests, join their lists. The
-clustering is fastdigest's merging t-digest (Dunning and Ertl, "Computing Extremely Accurate
-Quantiles Using t-Digests", 2019).
+around it, and any other point represents `weight` equal values. To merge digests, concatenate their
+lists. The clustering is fastdigest's merging t-digest (Dunning and Ertl, "Computing Extremely
+Accurate Quantiles Using t-Digests", 2019).
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def cluster(values: Floats, weights: Ints | None, budget: int) -> tuple[Floats, 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Digest:
-    """The distribution of many values, as `Metrics.digest` returns it.
+    """The distribution of many values, as returned by `Metrics.digest`.
 
     Attributes:
         values: Weighted points, sorted, shape (points,).
@@ -64,7 +64,7 @@ class Digest:
     def of(cls, values: Any, budget: int = 100) -> "Digest":
         """Return the digest of a sequence of numbers.
 
-        It has at most *budget* points, and is exact if there are no more values than that.
+        It has at most *budget* points, and is exact if there are at most that many values.
         """
         column = np.asarray(values, dtype=np.float64)
         if not len(column):
@@ -80,7 +80,7 @@ class Digest:
         return int(self.weights.sum())
 
     def percentile(self, p: float) -> float:
-        """Return the value below which *p* per cent of all values lie; NaN if there are none.
+        """Return the *p*-th percentile; NaN if there are no values.
 
         Raises:
             InvalidQuery: If *p* is not from 0 to 100.
@@ -115,7 +115,7 @@ class Digest:
     def from_tdigest(cls, digest: Any) -> "Digest":
         """Return the digest with the points of a `tdigest.TDigest`.
 
-        That class keeps no extremes, so the outermost centroids are taken for them.
+        That class does not store the extremes, so the outermost centroids are used.
         """
         centroids = sorted((c["m"], c["c"]) for c in digest.to_dict()["centroids"])
         points = np.array([m for m, _ in centroids], dtype=np.float64)

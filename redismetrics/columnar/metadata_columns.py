@@ -1,8 +1,8 @@
-"""Metadata of samples as columns: texts that differ in their numbers only share a template.
+"""Metadata of samples as columns: texts that differ only in numbers share a template.
 
-The texts ``{"step":1}`` and ``{"step":2}`` have the template ``{"step":``, number, ``}``. What is
-stored of each sample is the number, in a column. A text is rebuilt byte for byte. Texts with other
-differences have a template each, so that equal ones are stored once.
+The texts ``{"step":1}`` and ``{"step":2}`` have the template ``{"step":``, number, ``}``. For each
+sample, only the number is stored, in a column. Texts are rebuilt byte for byte. Texts with other
+differences have separate templates, and equal ones are stored once.
 """
 
 import re
@@ -40,17 +40,17 @@ Template = tuple[tuple[bytes, ...], bytes]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Group:
-    """Texts of one template.
+    """Texts with the same template.
 
     Attributes:
-        columns: The numbers in each place, each of shape (texts,).
+        columns: The numbers at each position, each of shape (texts,).
     """
 
     template: Template
     columns: tuple[Any, ...]
 
     def texts(self, at: Ints) -> list[bytes]:
-        """Return the texts at these places."""
+        """Return the texts at these positions."""
         parts, kinds = self.template
         if not kinds:
             return [parts[0]] * len(at)
@@ -64,7 +64,7 @@ class _Group:
         return [form % numbers for numbers in zip(*columns, strict=True)]
 
     def numbers(self, key: str, at: Ints) -> Floats:
-        """Return the number under *key* of the texts at these places; NaN if it is none."""
+        """Return the number under *key* in the texts at these positions, or NaN."""
         first, second = (read_metadata(self._filled(probe)) for probe in _PROBES)
         value, other = _number_of(first, key), _number_of(second, key)
         is_of_all = value == other or np.isnan(value)
@@ -86,7 +86,7 @@ class _Group:
 
 
 class MetadataColumns(Mapping[int, bytes]):
-    """JSON text by row, in columns; it never changes.
+    """JSON text by row, in columns. Immutable.
 
     Attributes:
         rows: The rows that have metadata, ascending, shape (n,).
@@ -119,7 +119,7 @@ class MetadataColumns(Mapping[int, bytes]):
         return 24 * len(self.rows) + int(numbers) + fixed
 
     def moved(self, new_rows: Ints) -> "MetadataColumns":
-        """Return the metadata with other rows: *new_rows* by old row; below 0, it is left out."""
+        """Return the metadata with renumbered rows: *new_rows* by old row, below 0 to drop it."""
         rows = new_rows[self.rows]
         kept = np.flatnonzero(rows >= 0)
         kept = kept[np.argsort(rows[kept], kind="stable")]
@@ -143,7 +143,7 @@ class MetadataColumns(Mapping[int, bytes]):
         return found
 
     def numbers(self, key: str) -> Floats:
-        """Return the number that each text has under *key*; NaN if it has none."""
+        """Return the number under *key* in each text; NaN if there is none."""
         found = np.full(len(self.rows), np.nan)
         for number, chosen in _by_group(self._group):
             found[chosen] = self._groups[number].numbers(key, self._at[chosen])
@@ -168,7 +168,7 @@ class MetadataColumns(Mapping[int, bytes]):
 
 
 def columns_of(metadata: Mapping[int, bytes]) -> MetadataColumns:
-    """Return the texts in *metadata* as columns."""
+    """Convert the texts in *metadata* to columns."""
     if isinstance(metadata, MetadataColumns):
         return metadata
     numbers: dict[Template, int] = {}
@@ -200,7 +200,7 @@ def columns_of(metadata: Mapping[int, bytes]) -> MetadataColumns:
 
 
 def joined(parts: Sequence[tuple[int, Mapping[int, bytes]]]) -> Mapping[int, bytes]:
-    """Return the metadata of parts that follow one another, each with its first row."""
+    """Return the metadata of consecutive parts, each given with its first row."""
     parts = [(first, metadata) for first, metadata in parts if metadata]
     if not any(isinstance(metadata, MetadataColumns) for _, metadata in parts):
         return {first + row: text for first, metadata in parts for row, text in metadata.items()}
@@ -219,7 +219,7 @@ def joined(parts: Sequence[tuple[int, Mapping[int, bytes]]]) -> Mapping[int, byt
 
 
 def moved(metadata: Mapping[int, bytes], new_rows: Ints) -> Mapping[int, bytes]:
-    """Return metadata with other rows: *new_rows* by old row; below 0, it is left out."""
+    """Return metadata with renumbered rows: *new_rows* by old row, below 0 to leave it out."""
     if not metadata:
         return {}
     if isinstance(metadata, MetadataColumns):
@@ -236,7 +236,7 @@ def texts(metadata: Mapping[int, bytes], rows: Ints) -> list[bytes | None]:
 
 
 def numbers(metadata: Mapping[int, bytes], rows: int, key: str) -> Floats:
-    """Return the number that the metadata of each of *rows* rows has under *key*; NaN: none."""
+    """Return the number under *key* in the metadata of each of *rows* rows, or NaN."""
     found = np.full(rows, np.nan)
     if metadata:
         columns = columns_of(metadata)
@@ -245,7 +245,7 @@ def numbers(metadata: Mapping[int, bytes], rows: int, key: str) -> Floats:
 
 
 def nbytes(metadata: Mapping[int, bytes]) -> int:
-    """Return approximately how much memory metadata takes, in bytes."""
+    """Return the approximate memory of metadata, in bytes."""
     if isinstance(metadata, MetadataColumns):
         return metadata.nbytes
     return sum(map(len, metadata.values())) + 100 * len(metadata)
@@ -296,7 +296,7 @@ def _read_group(reader: Reader, packed: Any, size: int) -> _Group:
 
 
 def _merged(metadata: MetadataColumns) -> MetadataColumns:
-    """Return the same with one group for each template in use, whose texts are in order of rows."""
+    """Merge groups: one per template in use, with its texts in order of rows."""
     sources: dict[Template, list[int]] = {}
     for number in np.unique(metadata._group).tolist():
         sources.setdefault(metadata._groups[number].template, []).append(number)
@@ -324,7 +324,7 @@ def _merged(metadata: MetadataColumns) -> MetadataColumns:
 
 
 def _by_group(group: Ints) -> Iterator[tuple[int, Ints]]:
-    """Yield each number in *group*, and the places where it is."""
+    """Yield each number in *group*, and its positions."""
     order = np.argsort(group, kind="stable")
     numbers, begins = np.unique(group[order], return_index=True)
     if len(numbers):
@@ -343,7 +343,7 @@ def _number_of(metadata: Mapping[str, Any], key: str) -> float:
 
 
 def _split(text: bytes) -> tuple[Template, list[int | float]]:
-    """Return the template of a text, and the numbers between its parts."""
+    """Split a text into its template, and the numbers between the parts."""
     pieces = _NUMBER.split(text, MAX_NUMBERS)
     if len(pieces) == 1 or len(text) > MAX_FIXED_BYTES:
         return ((text,), b""), []
@@ -360,7 +360,7 @@ def _split(text: bytes) -> tuple[Template, list[int | float]]:
 
 
 def _number(text: bytes) -> int | float | None:
-    """Return the number whose text this is; None if the number would have another text."""
+    """Parse a number; return None if the number would be written differently."""
     if text.isdigit() or text[1:].isdigit():
         whole = int(text)
         return whole if -_MOST < whole < _MOST and b"%d" % whole == text else None

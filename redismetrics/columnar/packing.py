@@ -1,4 +1,4 @@
-"""What packed tables and packed samples share: their least size, and errors on corrupt bytes."""
+"""Shared by packed tables and packed samples: their minimum size, and errors on corrupt bytes."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ NUMBERS_PER_BYTE = 4
 
 
 def pad(parts: list[bytes], numbers: int, per_byte: int = NUMBERS_PER_BYTE) -> bytes:
-    """Return *parts* as one, padded to the least size for *numbers* numbers."""
+    """Join *parts*, padded to the minimum size for *numbers* numbers."""
     packed = b"".join(parts)
     return packed + bytes(max(-(-numbers // per_byte) - len(packed), 0))
 
@@ -31,10 +31,10 @@ def check_size(what: str, size: int, numbers: int, per_byte: int = NUMBERS_PER_B
 
 
 def unpack_msgpack(data: bytes, at: int = 0, **options: Any) -> tuple[Any, int]:
-    """Return the msgpack value that begins at *at*, and where it ends.
+    """Return the msgpack value that begins at *at*, and its end.
 
     It is skipped first, which proves that its arrays are as long as they claim: decoding allocates
-    the claimed length of each array, and nested claims multiply.
+    the claimed length of each array, and nested lengths multiply.
     """
     unpacker = msgpack.Unpacker(max_buffer_size=max(len(data), 1))
     unpacker.feed(data[at:] if at else data)
@@ -44,7 +44,7 @@ def unpack_msgpack(data: bytes, at: int = 0, **options: Any) -> tuple[Any, int]:
 
 
 def decode(what: str, packed: list[bytes], decoder: Callable[[], T]) -> T:
-    """Return what *decoder* returns; turn any error of it into `FormatMismatch`."""
+    """Return the result of *decoder*; turn any of its errors into `FormatMismatch`."""
     try:
         return decoder()
     except FormatMismatch:

@@ -25,7 +25,7 @@ _NO_MASK = np.zeros(0, np.bool_)
 
 @dataclass(slots=True, eq=False)
 class SortedPoints:
-    """Points of many rows, row after row, sorted by value within each row.
+    """Points of many rows, one row after another, sorted by value within each row.
 
     A point of weight 1 is a value even if its row has centroids.
 
@@ -52,10 +52,10 @@ def percentiles(parts: list[SortedPoints], low: Floats, high: Floats, ranks: Flo
     """Return the percentiles of each group, shape (groups, len(ranks)); NaN without points.
 
     A point of weight w covers w of the group's ranks 0 .. n-1. Equal values are the result at each
-    of theirs, a centroid is at the middle of its ranks, and between neighbours the result is
-    interpolated linearly (t-digest: Dunning and Ertl 2019). Without centroids this is numpy's
-    default, rank p(n-1). If a percentile falls into a gap between two modes, either side is right,
-    and the result may lie in the gap.
+    of their ranks, a centroid is at the middle of its ranks, and the result is interpolated
+    linearly between neighbours (t-digest: Dunning and Ertl 2019). Without centroids, this is
+    numpy's default, rank p(n-1). If a percentile falls into a gap between two modes, either side is
+    correct, and the result may lie in the gap.
 
     Args:
         parts: Points of all groups.
@@ -85,8 +85,8 @@ def percentiles(parts: list[SortedPoints], low: Floats, high: Floats, ranks: Flo
 class _Points:
     """Points of all groups; columns have shape (points,).
 
-    *replaces_many* is True for a point that stands in for many others, so that no result may depend
-    on it. It is empty if there are no such points.
+    *replaces_many* is True for a point that represents many others, on which no result may depend.
+    It is empty if there are no such points.
     """
 
     group: Ints
@@ -97,7 +97,7 @@ class _Points:
 
 
 def _join(parts: list[tuple[SortedPoints, Ints, Ints]], replaces_many: Bools = _NO_MASK) -> _Points:
-    """Return chosen points of *parts*: (points, positions of those chosen, the row of each)."""
+    """Return selected points of *parts*: (points, positions of the selected, row of each)."""
     weights = np.concatenate([part.weights[at] for part, at, _ in parts])
     return _Points(
         np.concatenate([part.group[row] for part, _, row in parts]),
@@ -113,9 +113,9 @@ def _all_of(part: SortedPoints) -> tuple[SortedPoints, Ints, Ints]:
 
 
 def thin(parts: list[SortedPoints], groups: int, ranges: list[tuple[Floats, Floats]]) -> _Points:
-    """Return the points in *ranges*, and one point for all those in each gap between.
+    """Return the points in *ranges*, and one point for all points in each gap between them.
 
-    *ranges* are the least and the largest value of interest in each group, in order.
+    *ranges* are the smallest and the largest value of interest in each group, in order.
     """
     gaps = len(ranges) + 1
     masses = np.zeros((groups, gaps))
@@ -150,7 +150,7 @@ def thin(parts: list[SortedPoints], groups: int, ranges: list[tuple[Floats, Floa
 def ranges_of_sample(
     parts: list[SortedPoints], groups: int, ranks: Floats
 ) -> list[tuple[Floats, Floats]]:
-    """Return the values around *ranks*, by a random sample of all points.
+    """Return ranges of values around *ranks*, from a random sample of all points.
 
     As in Floyd and Rivest's SELECT ("Expected time bounds for selection", 1975).
     """
@@ -160,10 +160,10 @@ def ranges_of_sample(
 def ranges_of_rows(
     parts: list[SortedPoints], groups: int, ranks: Floats
 ) -> list[tuple[Floats, Floats]]:
-    """Return the values around *ranks*, by those of all rows.
+    """Return ranges of values around *ranks*, from the percentiles of all rows.
 
     A percentile of a group lies between the smallest and the largest of its rows' percentiles, so
-    the points around those are enough. A row's neighbours are added for the interpolation.
+    the points around those are enough. Neighbouring points are added for the interpolation.
     """
     result = []
     for rank in np.unique(ranks).tolist():
@@ -204,7 +204,7 @@ def _sample(parts: list[SortedPoints], groups: int) -> _Points:
 
 
 def _ranges_around(sample: _Points, groups: int, ranks: Floats) -> list[tuple[Floats, Floats]]:
-    """Return for each distinct rank, in order, the values around it: (least, most) of each group.
+    """Return for each distinct rank, in order, the values around it: (lowest, highest) per group.
 
     Both have shape (groups,), and are infinite beyond the group's sample.
     """
@@ -247,7 +247,7 @@ def _bisect(
 ) -> Ints:
     """Return the position of *target* in each sorted slice [*begin*, *end*), shape (slices,).
 
-    This is the position before equal values, or after them if *past_equal*.
+    The position is before equal values, or after them if *past_equal*.
     """
     begin, end = begin.copy(), end.copy()
     for _ in range(int((end - begin).max(initial=0)).bit_length()):
@@ -259,9 +259,9 @@ def _bisect(
 
 
 def _interpolate(points: _Points, low: Floats, high: Floats, ranks: Floats) -> tuple[Floats, bool]:
-    """Return the percentiles, and whether none depends on a point that replaces others.
+    """Return the percentiles, and whether none depends on a point that represents others.
 
-    All groups share one line of ranks, so that one search finds every percentile.
+    All groups share one axis of ranks, so that one search finds every percentile.
     """
     result = np.full((len(low), len(ranks)), np.nan)
     # Not a stable sort: equal values may change places.

@@ -1,7 +1,7 @@
-"""Values of single processes: of gauges that were declared with ``per="process"``.
+"""Per-process values, of gauges declared with ``per="process"``.
 
-A process writes the value that it set last into a field of its own, see LIVE in store/keys.py and
-lua/include/process_values.lua. What processes that are gone left is one field of each series.
+Each process writes its last value into its own field; see LIVE in store/keys.py and
+lua/include/process_values.lua. The values of dead processes are merged into one field per series.
 """
 
 import struct
@@ -44,7 +44,7 @@ _NEVER = -1.0
 
 
 class Process(NamedTuple):
-    """A process: its id, the kernel and container in which that is valid, and its host's name."""
+    """A process: its id, the kernel and container in which the id is valid, and its host name."""
 
     pid: int
     place: bytes
@@ -52,12 +52,12 @@ class Process(NamedTuple):
 
 
 class ProcessValue(NamedTuple):
-    """The value that one process set last.
+    """The last value set by one process.
 
     Attributes:
         writer: Id of the process in Redis.
-        clock: Of the batch that set it or repeated it, in us.
-        has_ended: The process has said that it ends.
+        clock: Clock of the batch that set or repeated it, in µs.
+        has_ended: Whether the process has announced its end.
     """
 
     writer: bytes
@@ -72,7 +72,7 @@ class ProcessValue(NamedTuple):
 
 
 def merge_mode(merge: str | None) -> str:
-    """Return how the values of the processes of a gauge become one; without *merge* the default."""
+    """Return how the values of a gauge's processes are merged; the default without *merge*."""
     return merge or DEFAULT_MODE
 
 
@@ -85,9 +85,9 @@ def pack_values(
     *,
     ends: bool,
 ) -> bytes:
-    """Return the values of a process as record.lua reads them, one for each series.
+    """Return the values of a process in the format of record.lua, one per series.
 
-    *codes* are those of a gauge's change.
+    *codes* are those of the gauge's change.
     """
     count = len(values)
     return b"".join(
@@ -102,7 +102,7 @@ def pack_values(
 
 
 def unpack_value(name: bytes, data: bytes) -> ProcessValue:
-    """Decode a field of the hash `live` that holds the value of one process.
+    """Decode a field of the hash `live` with the value of one process.
 
     Raises:
         ValueError, OverflowError, struct.error: If it is corrupt.
@@ -115,13 +115,12 @@ def unpack_value(name: bytes, data: bytes) -> ProcessValue:
 
 @dataclass(slots=True)
 class GoneValues:
-    """What processes that are gone left of one series.
+    """The values of dead processes for one series.
 
     Attributes:
-        clock: The newest clock of their values, in us.
-        value, time_ms: Of those that are no longer kept apart; *time_ms* is below 0 if there are
-            none.
-        entries: Writer, value and time of those that are, the oldest first.
+        clock: The newest clock of the values, in µs.
+        value, time_ms: Merged value and its time; *time_ms* is below 0 if there is none.
+        entries: Writer, value and time of values still kept separately, oldest first.
     """
 
     clock: int = 0
@@ -145,7 +144,7 @@ class GoneValues:
         )
 
     def add(self, gone: ProcessValue, mode: str) -> None:
-        """Add the value of a process; only its clock if the mode counts no process that is gone."""
+        """Add the value of a process; only its clock if the mode ignores dead processes."""
         self.clock = max(self.clock, gone.clock)
         if mode == "all" or mode.startswith("live"):
             return
@@ -157,7 +156,7 @@ class GoneValues:
             self.value, self.time_ms = merged([*self._not_apart(), (value, time_ms)], mode)
 
     def values(self) -> list[tuple[float, float]]:
-        """Return the values, each with its time in ms."""
+        """Return the values with their times in ms."""
         return self._not_apart() + [(value, time_ms) for _, value, time_ms in self.entries]
 
     def _not_apart(self) -> list[tuple[float, float]]:
@@ -165,7 +164,7 @@ class GoneValues:
 
 
 def merged(values: Sequence[tuple[float, float]], mode: str) -> tuple[float, float]:
-    """Return one value, and its time, for the values of several processes, each with its time."""
+    """Merge the values of several processes, each with its time, to one value and time."""
     newest_ms = max(time_ms for _, time_ms in values)
     numbers = [value for value, _ in values]
     match mode.removeprefix("live"):
@@ -181,21 +180,21 @@ def merged(values: Sequence[tuple[float, float]], mode: str) -> tuple[float, flo
 
 @dataclass(slots=True)
 class SeriesValues:
-    """All values of one series: of processes, and of those that are gone."""
+    """All values of one series: of live and of dead processes."""
 
     own: list[ProcessValue] = field(default_factory=list)
     gone: GoneValues | None = None
 
     @property
     def seen_ms(self) -> int:
-        """When a process last set a value of the series, or repeated it."""
+        """When a process last set or repeated a value of the series."""
         newest = 0 if self.gone is None else self.gone.clock
         return max([newest, *(each.clock for each in self.own)]) // 1000
 
     def one(self, mode: str, now_ms: float) -> tuple[float, int] | None:
-        """Return the merged value, and when one of those in it was last set or repeated, in ms.
+        """Return the merged value, and when any of its values was last set or repeated, in ms.
 
-        None if no process has a value that counts.
+        None if no value counts.
         """
         own = self.own
         if mode.startswith("live"):
@@ -207,10 +206,10 @@ class SeriesValues:
         return (merged(values, mode)[0], seen_ms) if values else None
 
     def each(self, mode: str, now_ms: float) -> list[ProcessValue]:
-        """Return the values that have a row each, in the modes `all` and `liveall`.
+        """Return the values that have a separate row, in the modes `all` and `liveall`.
 
-        A process that is gone has none if another one on its host has the same id: that was given
-        to another process, or the process has another client.
+        A dead process has none if another one on its host has the same id: the id was reused, or
+        the process has another client.
         """
         rows: dict[Process, ProcessValue] = {}
         for each in sorted(self.own, key=_clock):
@@ -233,7 +232,7 @@ def _clock(value: ProcessValue) -> int:
 
 
 def newest_ended(values: Iterable[ProcessValue], now_ms: float) -> list[ProcessValue]:
-    """Return the values of processes that are gone and have a row still, the newest first."""
+    """Return the values of dead processes that still have a row, newest first."""
     oldest_ms = now_ms - ENDED_MS
     ended = [
         each for each in values if not each.is_live(now_ms) and each.clock // 1000 >= oldest_ms
@@ -244,10 +243,10 @@ def newest_ended(values: Iterable[ProcessValue], now_ms: float) -> list[ProcessV
 def read_values(
     names: Mapping[int, Iterable[bytes]], live: Mapping[bytes, bytes]
 ) -> dict[int, SeriesValues]:
-    """Decode the fields *names* of the hash `live`, given by series id.
+    """Decode the fields *names* of the hash `live`, by series id.
 
     Raises:
-        ValueError, OverflowError, struct.error: If one is corrupt.
+        ValueError, OverflowError, struct.error: If a field is corrupt.
     """
     found = {}
     for series, fields in names.items():
@@ -261,20 +260,20 @@ def read_values(
 
 
 def gone_field(series: int) -> bytes:
-    """Return the field of the hash `live` with what processes that are gone left of a series."""
+    """Return the field of the hash `live` with a series' values of dead processes."""
     return b"%d " % series
 
 
 def is_of_gone(name: bytes) -> bool:
-    """Return whether a field with values holds what processes that are gone left."""
+    """Return whether a field holds the values of dead processes."""
     return name.endswith(b" ")
 
 
 def pid_tags(processes: Iterable[Process]) -> dict[Process, str]:
-    """Return for each process a text that no other one has: its id, if that is enough.
+    """Return a unique text for each process: its id, if that is enough.
 
-    Else the host's name follows, and what tells containers of one host name apart: ``7@web``,
-    ``7@web-3f9a2c1b``.
+    Otherwise the host name is appended, and a suffix that distinguishes containers with the same
+    host name: ``7@web``, ``7@web-3f9a2c1b``.
     """
     by_pid: dict[int, list[Process]] = {}
     for process in set(processes):

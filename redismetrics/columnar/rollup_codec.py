@@ -44,7 +44,8 @@ NO_ROWS = rollup_table.empty()
 def pack_table(table: Table, *, dense: bool = True) -> bytes:
     """Return *table* as bytes; no bytes for no rows.
 
-    Use ``dense=False`` for data that is soon written again: packing is faster, the result larger.
+    Use ``dense=False`` for data that will soon be rewritten: packing is faster, but the result
+    larger.
     """
     if not len(table):
         return b""
@@ -94,7 +95,7 @@ def _pack_points(table: Table, several: Bools) -> list[bytes]:
 
 
 def _seven_digits(m2: Floats) -> Floats:
-    """Return *m2* rounded to 32-bit floats, if all are within their range."""
+    """Return *m2* rounded to 32-bit floats, if all values are in range."""
     fits = (m2 == 0) | ((m2 > 1e-30) & (m2 < 1e38))
     return m2.astype(np.float32).astype(np.float64) if fits.all() else m2
 
@@ -105,7 +106,7 @@ def read_table(data: bytes | None) -> Table:
 
 
 def unpack_table(data: bytes) -> Table:
-    """Decode a table; its points are decoded when first used.
+    """Decode a table; its points are decoded on first use.
 
     Raises:
         FormatMismatch: If *data* is corrupt or of another version.
@@ -114,13 +115,13 @@ def unpack_table(data: bytes) -> Table:
 
 
 def unpack_tables(packed: list[bytes]) -> Table:
-    """Decode several tables into one, with their rows one after another.
+    """Decode several tables into one, with their rows concatenated.
 
     Most of the cost is the same as for one table.
 
     Raises:
         FormatMismatch: If one of them is corrupt or of another version. For columns that are
-            decoded later, when they are.
+            decoded later, it is raised then.
     """
     return decode("table", packed, lambda: _unpack_tables(packed))
 
@@ -131,8 +132,8 @@ class _Packed:
 
     Attributes:
         rows: Its rows among those of all tables.
-        several: Number of its rows that are not uniform.
-        offsets: Where each column that is decoded later begins, and the points.
+        several: Number of its non-uniform rows.
+        offsets: Start of each column that is decoded later, and of the points.
     """
 
     data: bytes
@@ -159,7 +160,7 @@ def _read_head(data: bytes) -> _Head:
 
 @dataclass(slots=True, eq=False)
 class _Columns:
-    """Columns of all tables that are decoded at once, shape (rows,).
+    """Columns of all tables that are decoded immediately, shape (rows,).
 
     *stepped* is True for a row whose points are stored as steps.
     """
@@ -210,7 +211,7 @@ def _unpack_tables(packed: list[bytes]) -> Table:
 
 
 def _read_columns(data: bytes, head: _Head, rows: slice, columns: _Columns) -> _Packed:
-    """Decode one table's part of *columns*, and note where its other columns begin."""
+    """Decode one table's part of *columns*, and note the start of its other columns."""
     reader = Reader(data, _HEAD.size, "table")
     slot, size = columns.slot[rows], columns.size[rows]
     reader.fill(slot)

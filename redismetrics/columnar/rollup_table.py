@@ -1,4 +1,4 @@
-"""Rollup rows as a table: one row per slot and series, with its summary and its digest's points."""
+"""Rollup rows as a table: one row per slot and series, with its summary and digest points."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _HUGE, _SCALE = 2.0**900, 2.0**-100
 
 @dataclass(slots=True, eq=False)
 class Points:
-    """The points of all rows of a table, row after row, sorted by value; shape (points,)."""
+    """The points of a table's rows, one row after another, sorted by value; shape (points,)."""
 
     values: Floats
     weights: Ints
@@ -51,7 +51,7 @@ class Table:
         series: Series id.
         kind: UNIFORM, EXACT or CLUSTERED, as uint8.
         size: Number of the row's points.
-        points: Points of all rows; decoded when first used, since most queries need none.
+        points: Points of all rows; decoded on first use, because most queries need none.
     """
 
     slot: Ints
@@ -76,14 +76,14 @@ class Table:
         return 96 * len(self) + 16 * int(self.size.sum())
 
     def take(self, keep: Bools) -> "Table":
-        """Return the rows for which the mask *keep* is True."""
+        """Return the rows where the mask *keep* is True."""
         if keep.all():
             return self
         kept = np.flatnonzero(keep)
         return self.rows(kept)
 
     def rows(self, numbers: NDArray[np.intp]) -> "Table":
-        """Return these rows, in this order; their points are read when first used."""
+        """Return these rows, in this order; their points are read on first use."""
         size = self.size[numbers]
 
         def points() -> Points:
@@ -133,7 +133,7 @@ class Table:
         )
 
     def grouped_points(self, group: Ints) -> GroupedPoints:
-        """Return all points, those of uniform rows included; *group* has shape (rows,)."""
+        """Return all points, including those of uniform rows; *group* has shape (rows,)."""
         rows, values, weights = self.spread()
         return GroupedPoints(group[rows], values, weights, self.kind[rows] != CLUSTERED)
 
@@ -185,8 +185,8 @@ def merge(
         group: Group id of each of *rows*, shape (rows,).
         rows: Summaries in order of arrival.
         points: Points of all groups.
-        budget: Maximum centroids of a group that is clustered.
-        limit: Maximum points of a group that is not clustered (default: *budget*).
+        budget: Maximum number of centroids of a clustered group.
+        limit: Maximum number of points of a group that is not clustered (default: *budget*).
     """
     groups = len(slot)
     merged = summaries.merge(group, groups, rows)
@@ -236,9 +236,9 @@ def merge(
 
 
 def _clamp(points: GroupedPoints, centroids: NDArray[np.intp], merged: Summaries) -> Floats:
-    """Return the values, those of *centroids* between the extremes of their group.
+    """Return the values, with *centroids* clamped to the extremes of their group.
 
-    A mean may be inf or NaN where the sum of the values is beyond the largest float.
+    A mean may be inf or NaN if the sum of the values overflows a float.
     """
     owner = points.group[centroids]
     values = points.values.copy()
@@ -268,7 +268,7 @@ def _squeeze(
 ) -> tuple[Floats, Ints, bool]:
     """Return at most *budget* points, sorted and within *extremes*, and whether they are centroids.
 
-    A group with few distinct values stays exact, however many samples it has.
+    A group with few distinct values remains exact, however many samples it has.
     """
     # A set is several times faster than np.unique for this few.
     if not is_clustered and len(set(values[: 4 * budget].tolist())) <= budget:
@@ -285,7 +285,7 @@ def _squeeze(
 
 
 def squeeze(table: Table, budget: int) -> Table:
-    """Return the same rows, none with more than *budget* points."""
+    """Return the same rows, each with at most *budget* points."""
     if not (table.size > budget).any():
         return table
     rows = np.arange(len(table))

@@ -1,4 +1,4 @@
-"""Exact samples as bytes, as workers store them beside minutes.
+"""Exact samples as bytes, stored by workers alongside minutes.
 
 samples  version, rows, bytes of metadata, base time; columns series, time, value, weight; the
          metadata: in version 1 msgpack, in version 2 columns, see metadata_columns.py
@@ -34,7 +34,7 @@ NO_SAMPLES = no_samples()
 def pack_samples(samples: Samples, *, dense: bool = True) -> bytes:
     """Return exact samples, sorted by series and time, as bytes; no bytes for no samples.
 
-    Flags are not stored. Use ``dense=False`` for data that is soon written again.
+    Flags are not stored. Use ``dense=False`` for data that will soon be rewritten.
     """
     if not len(samples):
         return b""
@@ -65,7 +65,7 @@ def unpack_samples(data: bytes) -> Samples:
 
 
 def newest_time(data: bytes) -> int:
-    """Return the time of the newest of packed exact samples, in ms, without decoding the rest.
+    """Return the newest time in packed exact samples, in ms, without decoding the rest.
 
     Raises:
         FormatMismatch: If *data* is corrupt or of another version.

@@ -38,8 +38,8 @@ class Samples:
         metadata: JSON text by row.
         summed: Series of each summary, shape (m,).
         summed_flags: 0 or OWN_TIME for each summary, as uint8, shape (m,).
-        summaries: Exact summaries, one for each compressed series and minute, whose rows are
-            CENTROIDs; shape (m,).
+        summaries: Exact summaries, one per compressed series and minute, whose rows are CENTROIDs;
+            shape (m,).
     """
 
     series: Ints
@@ -74,7 +74,7 @@ class Samples:
         return 33 * len(self) + 64 * len(self.summed) + metadata_columns.nbytes(self.metadata)
 
     def take(self, keep: NDArray[np.bool_], keep_summaries: NDArray[np.bool_]) -> "Samples":
-        """Return the rows and the summaries for which a mask is True.
+        """Return the rows and the summaries where the masks are True.
 
         A summary and its centroids must be kept together.
         """
@@ -95,9 +95,9 @@ class Samples:
         )
 
     def scaled(self, factor: float) -> "Samples":
-        """Return the same samples with all values multiplied, as for another unit.
+        """Return the same samples with all values multiplied, for example to change the unit.
 
-        Values beyond the range of a float become the largest one.
+        Values that overflow become the largest float.
         """
         old = self.summaries
         with np.errstate(over="ignore"):
@@ -115,7 +115,7 @@ class Samples:
     def of_series(self, numbers: Ints) -> "Samples":
         """Return the samples with other series numbers.
 
-        *numbers* has shape (old series,): the new number of each old one, or -1 to leave it out.
+        *numbers* has shape (old series,): the new number of each series, or -1 to leave it out.
         """
         if (numbers >= 0).all():
             kept = replace(self)
@@ -142,7 +142,7 @@ class Samples:
         ]
 
     def _sliced(self, edges: list[int]) -> list["Samples"]:
-        """`split` of samples in order of their series, without metadata or summaries: as views."""
+        """`split` for samples ordered by series, without metadata or summaries: returns views."""
         ends = np.searchsorted(self.series, edges).tolist()
         return [
             Samples(
@@ -204,7 +204,8 @@ def concat(parts: list[Samples]) -> Samples:
 def summarise(samples: Samples) -> tuple[Ints, Summaries]:
     """Return series and summaries that cover every value once, in order of arrival.
 
-    Exact rows become summaries of their own; centroids are covered by theirs. Both have shape (n,).
+    Each exact row becomes a summary; centroids are covered by their own summary. Both have shape
+    (n,).
     """
     if not len(samples.summed):
         return samples.series, of_points(samples.value, samples.weight, samples.time)
@@ -218,8 +219,8 @@ def summarise(samples: Samples) -> tuple[Ints, Summaries]:
 def compress(samples: Samples, budget: int) -> Samples:
     """Replace each series-minute with more than *budget* rows by centroids and an exact summary.
 
-    Rows with metadata, and changes of a gauge's shared value, stay as they are. Centroids carry
-    the time of the newest value. They are those of a t-digest (see digest.py).
+    Rows with metadata, and changes of a gauge's shared value, are unchanged. Centroids are those of
+    a t-digest (see digest.py), and carry the time of the newest value.
     """
     if len(samples) <= budget:
         return samples
@@ -240,7 +241,7 @@ class _Crowded:
     Attributes:
         keys: Number of each series-minute, ascending, shape (groups,).
         sizes: Rows of each, shape (groups,).
-        rows: The rows of the samples, group after group, shape (sum of sizes,).
+        rows: The rows of the samples, one group after another, shape (sum of sizes,).
     """
 
     keys: Ints
@@ -277,7 +278,7 @@ def _crowded(samples: Samples, budget: int) -> _Crowded | None:
 
 
 def _crowded_summaries(samples: Samples, crowded: _Crowded) -> tuple[Summaries, NDArray[np.bool_]]:
-    """Return the exact summary of each group, and a mask of the old summaries that it replaces."""
+    """Return the exact summary of each group, and a mask of the old summaries that are replaced."""
     rows, group = crowded.rows, crowded.group
     time, value, weight = samples.time[rows], samples.value[rows], samples.weight[rows]
     groups = len(crowded.keys)
@@ -325,16 +326,16 @@ def _centroids(samples: Samples, crowded: _Crowded, whole: Summaries, budget: in
 
 
 def _series_minutes(series: Ints, time: Ints, flags: Flags) -> Ints:
-    """Return a number for series, minute, and whether the caller gave the time; shape (n,)."""
+    """Return a number made of series, minute, and whether the caller gave the time; shape (n,)."""
     # Minutes take 32 bits, to the year 9999.
     numbers: Ints = (series << 34) + (time // MINUTE << 1) + (flags & np.uint8(OWN_TIME))
     return numbers
 
 
 def below_zero(samples: Samples) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return masks of the rows and of the summaries that hold a value below 0.
+    """Return masks of the rows and summaries with a value below 0.
 
-    All centroids of such a summary count, since the sign of their values is not known.
+    All centroids of such a summary count, because the signs of their values are unknown.
     """
     summaries = samples.summaries.low < 0
     negative = _series_minutes(

@@ -1,7 +1,7 @@
-"""Columns of few numbers, packed and unpacked in plain Python: ten times faster than with numpy.
+"""Columns of few numbers, packed and unpacked in plain Python: ten times faster than numpy.
 
-Reads and writes the forms of column_codec.py that are not dense. What these functions do not
-handle, damaged bytes among it, is left to column_codec.py.
+Reads and writes the forms of column_codec.py that are not dense. Everything else, including damaged
+bytes, is left to column_codec.py.
 """
 
 import struct
@@ -16,7 +16,7 @@ _CONSTANT, _WIDE, _REAL_CONSTANT, _SMALL = 0, 4, 7, 10
 
 
 class NotSmall(Exception):
-    """The data is of a form that only the general code handles."""
+    """The data has a form that only the general code handles."""
 
 
 # Raised by these functions for what the general code must handle.
@@ -24,7 +24,7 @@ NOT_SMALL = (NotSmall, IndexError, ValueError, OverflowError, struct.error)
 
 
 def unpack_whole(data: bytes, at: int, count: int) -> tuple[list[int], int]:
-    """Return *count* whole numbers that begin at *at*, and where they end."""
+    """Return *count* whole numbers that begin at *at*, and their end."""
     code = data[at]
     if code == _CONSTANT:
         return [_BASE.unpack_from(data, at)[1]] * count, at + 9
@@ -38,7 +38,7 @@ def unpack_whole(data: bytes, at: int, count: int) -> tuple[list[int], int]:
 
 
 def unpack_real(data: bytes, at: int, count: int) -> tuple[list[float], int]:
-    """Return *count* floats that begin at *at*, and where they end."""
+    """Return *count* floats that begin at *at*, and their end."""
     code = data[at]
     if code == _REAL_CONSTANT:
         return [_BASE_REAL.unpack_from(data, at)[1]] * count, at + 9
@@ -50,7 +50,7 @@ def unpack_real(data: bytes, at: int, count: int) -> tuple[list[float], int]:
 
 
 def pack_whole(column: list[int]) -> bytes:
-    """Return a column as `column_codec.pack_whole` does."""
+    """Pack a column like `column_codec.pack_whole`."""
     low, high = min(column), max(column)
     reach = high - low
     if not reach:
@@ -63,7 +63,7 @@ def pack_whole(column: list[int]) -> bytes:
 
 
 def pack_real(column: list[float]) -> bytes:
-    """Return a column as `column_codec.pack_real` does."""
+    """Pack a column like `column_codec.pack_real`."""
     first, count = column[0], len(column)
     if column.count(first) == count:
         return _BASE_REAL.pack(_REAL_CONSTANT, first)

@@ -1,7 +1,7 @@
-"""Totals of few series, added up in plain Python: for these numpy's overhead is most of the time.
+"""Totals of few series, added up in plain Python, because numpy's overhead would dominate.
 
-What is returned is equal to what `totals.TotalsTable` and the script compute, to the bit. What is
-not handled here, damaged bytes among it, is left to `TotalsTable`.
+The results are bit-identical to those of `totals.TotalsTable` and of the script. Everything else,
+including damaged bytes, is left to `TotalsTable`.
 """
 
 import struct
@@ -44,7 +44,7 @@ class SmallChange(NamedTuple):
 
     Attributes:
         kind: Kind of the change.
-        clock: Clock of the batch, in us.
+        clock: Clock of the batch, in µs.
         ids: Series ids, shape (n,).
         columns: The arguments of `add_to_counters`, `set_gauges` or `add_to_histograms`.
     """
@@ -59,7 +59,7 @@ def unpack_changes(data: Sequence[bytes]) -> list[SmallChange]:
     """Decode changes with their stamps; leave out those of an unknown kind or layout.
 
     Raises:
-        NotSmall: If a change is so large that numpy is faster, or if one may be corrupt.
+        NotSmall: If a change is so large that numpy is faster, or if any may be corrupt.
     """
     if max(map(len, data), default=0) > MOST_BYTES:
         raise NotSmall
@@ -72,10 +72,10 @@ def unpack_changes(data: Sequence[bytes]) -> list[SmallChange]:
 def folded(
     width: int, per_field: int, fields: Mapping[int, bytes], changes: Iterable[SmallChange]
 ) -> list[bytes]:
-    """Return *fields* with changes added, in their order, as `TotalsTable.packed` does.
+    """Return *fields* with changes added in order, like `TotalsTable.packed`.
 
     Raises:
-        NotSmall: If something may be corrupt.
+        NotSmall: If any data may be corrupt.
     """
     doubles = _doubles(width * per_field)
     flat = []
@@ -92,7 +92,7 @@ def add_few(
     The second result is the number of changes of an unknown kind, which are skipped.
 
     Raises:
-        NotSmall: If there is so much that numpy is faster, or if something may be corrupt.
+        NotSmall: If there is so much data that numpy is faster, or if any may be corrupt.
     """
     size = width * per_field
     if size * len(fields) > MOST_DOUBLES:
@@ -147,7 +147,7 @@ def _doubles(count: int) -> struct.Struct:
 
 @lru_cache(1_000)
 def _columns(kind: int, layout: int, n: int, m: int) -> struct.Struct | None:
-    """Return the form of a change behind its head; None for an unknown kind or layout."""
+    """Return the format of a change after its header; None for an unknown kind or layout."""
     if kind == COUNTER and layout == PLAIN:
         return struct.Struct(f"<{n}d{n}I")
     if kind == GAUGE and layout == PLAIN:
@@ -163,7 +163,7 @@ def _columns(kind: int, layout: int, n: int, m: int) -> struct.Struct | None:
 def _added(
     width: int, per_field: int, fields: Mapping[int, bytes], changes: Iterable[SmallChange]
 ) -> dict[int, list[float]]:
-    """Return the doubles of *fields*, and of new ones, with *changes* added."""
+    """Return the doubles of *fields* and of new fields, with *changes* added."""
     size = width * per_field
     doubles = _doubles(size)
     try:
@@ -211,7 +211,7 @@ def set_gauges(
     times: Iterable[float],
     values: Iterable[float],
 ) -> None:
-    """Set the values that are not older than those held."""
+    """Set the values that are not older than the current ones."""
     seen = float(clock // 1000)
     for (doubles, at), code, sent_time, value in zip(places, codes, times, values, strict=True):
         if code & CHANGES_SHARED:
@@ -252,7 +252,7 @@ def add_to_histograms(
 
 
 def _add_exactly(doubles: list[float], at: int, amount: float) -> None:
-    """Add to a pair of total and remainder: two-sum, Knuth, TAOCP 2, 4.2.2, as the script does."""
+    """Add to a pair of total and remainder like the script: two-sum (Knuth, TAOCP 2, 4.2.2)."""
     total = doubles[at]
     whole = total + amount
     part = whole - total

@@ -1,4 +1,4 @@
-"""Summaries of samples as columns. They stay exact however the samples are compressed.
+"""Summaries of samples as columns. They remain exact however the samples are compressed.
 
 Summaries can be merged in any order and any grouping.
 """
@@ -23,7 +23,7 @@ class Summaries:
         m2: Sum of squared distances from the mean: count x population variance.
         low: Smallest value.
         high: Largest value.
-        last: Value with the greatest *last_ms*; of several, the latest to arrive.
+        last: Value with the latest time; among several, the last to arrive.
         last_ms: Its time in ms.
     """
 
@@ -39,7 +39,7 @@ class Summaries:
         return len(self.count)
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Summaries":
-        """Return these rows; each column is taken when it is first used."""
+        """Return these rows; each column is taken on first use."""
         length = int(rows.sum()) if rows.dtype == np.bool_ else len(rows)
         return Deferred(length, lambda name: getattr(self, name)[rows])
 
@@ -52,7 +52,7 @@ ALL = frozenset(column.name for column in fields(Summaries))
 
 
 class Deferred(Summaries):
-    """Summaries whose columns are made when first used: most queries need two or three of seven.
+    """Summaries whose columns are created on first use: most queries need two or three of seven.
 
     *load* takes a column's name and returns the column.
     """
@@ -98,7 +98,7 @@ def merge(group: Ints, groups: int, rows: Summaries, columns: frozenset[str] = A
     """Merge *rows* by group into one summary per group, with count 0 for an empty group.
 
     m2 is merged as in Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for
-    Computing Sample Variances", 1979. Sums beyond the largest float are inf, without a warning.
+    Computing Sample Variances", 1979. Sums that overflow are inf, without a warning.
 
     Args:
         group: Group id of each row, shape (rows,).

@@ -1,8 +1,8 @@
-"""Totals: rows of doubles, and the changes that are not added to them yet.
+"""Totals: rows of doubles, and changes that have not been added to them yet.
 
-For the bytes see LIVE in keys.py and lua/include/totals.lua. What is computed here is equal to what
-the script computes, to the bit, so that a counter on the Prometheus page never goes down when
-changes are folded, not even by a rounding. So changes are added one by one, in order of their
+For the format, see LIVE in keys.py and lua/include/totals.lua. The results are bit-identical to
+those of the script, so that a counter on the Prometheus page never goes down when changes are
+folded, not even by a rounding error. Therefore changes are added one by one, in order of their
 numbers.
 """
 
@@ -68,8 +68,8 @@ def pack_histogram(
 ) -> bytes:
     """Return the change of a histogram's series without stamp and ids.
 
-    *counts*, *sums* and *cells* have shape (n,), one for each series. *buckets*, numbered from 1,
-    and *hits* have one for each bucket that changed: cells[0] of the first series, and so on.
+    *counts*, *sums* and *cells* have shape (n,), one element per series. *buckets*, numbered from
+    1, and *hits* have one element per changed bucket: cells[0] of the first series, and so on.
     """
     is_wide = bool(
         len(counts)
@@ -105,10 +105,10 @@ class Change:
     Attributes:
         clock: Clock of the batch, in us.
         ids: Series ids, shape (n,); an id may occur more than once.
-        amounts: Of all but gauges, what is added to the sum.
-        codes, times, values: Of gauges.
-        counts: Of histograms and summaries, the number of values.
-        cells, buckets, hits: Of histograms, see `pack_histogram`.
+        amounts: For all types but gauges, the amounts added to the sum.
+        codes, times, values: For gauges.
+        counts: For histograms and summaries, the number of values.
+        cells, buckets, hits: For histograms; see `pack_histogram`.
     """
 
     kind: int
@@ -125,7 +125,7 @@ class Change:
 
 
 def unpack_change(data: bytes) -> Change | None:
-    """Decode a change with its stamp; None if it is of a kind or layout that is not known.
+    """Decode a change with its stamp; None if its kind or layout is unknown.
 
     Raises:
         FormatMismatch: If *data* is corrupt.
@@ -188,7 +188,7 @@ def _unpack_change(data: bytes) -> Change | None:
 
 
 def is_known(data: bytes) -> bool:
-    """Return whether a change with its stamp is of a kind and layout that this version knows.
+    """Return whether this version knows the kind and layout of a change with its stamp.
 
     Raises:
         struct.error, ValueError, LookupError: If *data* is corrupt.
@@ -199,7 +199,7 @@ def is_known(data: bytes) -> bool:
 
 
 def field_name(number: int) -> bytes:
-    """Return the field of the hash `live` that holds the change of that *number*."""
+    """Return the field of the hash `live` for the change with this *number*."""
     return b"+%d" % number
 
 
@@ -207,10 +207,10 @@ class LiveFields(NamedTuple):
     """The fields of the hash `live`.
 
     Attributes:
-        rows: Rows of the totals, by number of their field.
+        rows: Rows of the totals, by field number.
         changes: Changes, in order of their numbers.
-        values: Names of the fields that hold values of processes, by series id.
-        skipped: Number of the fields that only a newer version reads, *values* included.
+        values: Names of the fields with per-process values, by series id.
+        skipped: Number of fields that only a newer version can read, including *values*.
     """
 
     rows: dict[int, bytes]
@@ -220,7 +220,7 @@ class LiveFields(NamedTuple):
 
 
 def split_live(live: Mapping[bytes, bytes]) -> LiveFields:
-    """Return the fields of the hash `live`, sorted by what they hold."""
+    """Classify the fields of the hash `live`."""
     rows: dict[int, bytes] = {}
     changes: dict[int, bytes] = {}
     others = []
@@ -236,7 +236,7 @@ def split_live(live: Mapping[bytes, bytes]) -> LiveFields:
 
 
 def values_by_series(names: Iterable[bytes]) -> dict[int, list[bytes]]:
-    """Return which of these fields of `live` hold values of processes, by series id."""
+    """Return which of these fields of `live` hold per-process values, by series id."""
     found: dict[int, list[bytes]] = {}
     for name in names:
         series, space, _ = name.partition(b" ")
@@ -246,7 +246,7 @@ def values_by_series(names: Iterable[bytes]) -> dict[int, list[bytes]]:
 
 
 class TotalsTable:
-    """Rows of totals that changes can be added to.
+    """Rows of totals, to which changes can be added.
 
     Attributes:
         fields: Numbers of the fields of `live`, ascending, shape (f,).
@@ -262,7 +262,7 @@ class TotalsTable:
         rows: Mapping[int, bytes],
         changes: Sequence[Change | None],
     ) -> None:
-        """Add *changes* to *rows*, in their order; skip those that are None.
+        """Add *changes* to *rows* in order; skip those that are None.
 
         Raises:
             ValueError: If rows or changes do not fit the shape.
@@ -292,7 +292,7 @@ class TotalsTable:
         return at * self._per_field + ids % self._per_field
 
     def _add(self, change: Change, rows: Ints) -> None:
-        """Add a change to *rows*, one for each of its series."""
+        """Add a change to *rows*, one row per series."""
         most = self._width - 4
         if len(change.buckets):
             first, last = bounds(change.buckets)
@@ -319,7 +319,7 @@ class TotalsTable:
     ) -> None:
         """Add the series at *places* of a change to *rows*, which are distinct.
 
-        *begin* is where the buckets of each series begin, if not all are added.
+        *begin* is the start of each series' buckets, if not all are added.
         """
         values, seen = self.values, change.clock // 1000
         if change.kind == GAUGE:
@@ -356,7 +356,7 @@ class TotalsTable:
             self.values[row] = values
 
     def _set_gauges(self, change: Change, rows: Ints, places: Ints | slice, seen: int) -> None:
-        """Set the values that are not older than those held."""
+        """Set the values that are not older than the current ones."""
         values, codes, times = self.values, change.codes[places], change.times[places]
         if (codes & CHANGES_SHARED).any():
             raise ValueError("a change of a gauge's shared value must not wait")
@@ -370,7 +370,7 @@ class TotalsTable:
         values[changed, 3] = change.clock
 
     def packed(self) -> list[bytes]:
-        """Return the rows as fields of `live` and their values, flat."""
+        """Return the rows as a flat list of fields of `live` and their values."""
         data, size = self.values.astype("<f8").tobytes(), 8 * self._width * self._per_field
         flat = []
         for at, number in enumerate(self.fields.tolist()):
@@ -379,7 +379,7 @@ class TotalsTable:
 
 
 def _add_exactly(values: Floats, rows: Ints, at: int, amounts: Floats) -> None:
-    """Add to pairs of total and remainder: two-sum, Knuth, TAOCP 2, 4.2.2, as the script does."""
+    """Add to pairs of total and remainder like the script: two-sum (Knuth, TAOCP 2, 4.2.2)."""
     total = values[rows, at]
     with np.errstate(over="ignore", invalid="ignore"):
         whole = total + amounts

@@ -1,4 +1,4 @@
-"""Which HTTP requests are answered: checks of Host and Sec-Fetch-Site."""
+"""Which HTTP requests are accepted: checks of Host and Sec-Fetch-Site."""
 
 import re
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ CROSS_SITE_MESSAGE = (
 
 
 def names_localhost(hosts: Sequence[str]) -> bool:
-    """Return whether *hosts*, the Host headers of a request, are one that names this machine.
+    """Return whether *hosts*, the Host headers of a request, name just this machine.
 
-    A page of another site can make its own name resolve to 127.0.0.1 (DNS rebinding), and to a
-    browser this server then belongs to that site.
+    Another site can make its own name resolve to 127.0.0.1 (DNS rebinding), and to a browser this
+    server then belongs to that site.
     """
     match = _HOST.match(hosts[0]) if len(hosts) == 1 else None
     return match is not None and is_loopback((match["ipv6"] or match["name"]).lower())
 
 
 def is_cross_site(values: Sequence[str]) -> bool:
-    """Return whether *values*, the Sec-Fetch-Site headers, tell of a page of another site."""
+    """Return whether *values*, the Sec-Fetch-Site headers, indicate a page of another site."""
     return any(value.strip().lower() == "cross-site" for value in values)

@@ -1,4 +1,4 @@
-"""Exemplars of series: out of the hash `exemplars`, and as text of OpenMetrics."""
+"""Exemplars of series: read from the hash `exemplars`, and formatted for OpenMetrics."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -19,8 +19,8 @@ def read_exemplars(
 ) -> dict[int, ExemplarsOfSeries]:
     """Return the exemplars of the hash `exemplars` (see keys.py) by series id and bucket.
 
-    Those of removed series, and those older than a day, are left out. Damaged bytes raise errors of
-    many types; call it within `reading`.
+    Exemplars of removed series, and those older than a day, are left out. Damaged bytes raise
+    errors of many types; call it inside `reading`.
     """
     found: dict[int, ExemplarsOfSeries] = {}
     for field, data in stored.items():
@@ -34,7 +34,7 @@ def read_exemplars(
 def by_text(
     tags_by_id: Mapping[int, bytes], found: Mapping[int, ExemplarsOfSeries]
 ) -> dict[str, ExemplarsOfSeries]:
-    """Return exemplars of series ids by the texts of these series in a `SeriesTable`."""
+    """Return exemplars, given by series id, by the texts of the series in a `SeriesTable`."""
     texts, _, _ = unpack_tags([tags_by_id[number] for number in found])
     return dict(zip(texts, found.values(), strict=True))
 
@@ -44,8 +44,7 @@ def with_exemplars(
 ) -> Iterator[str]:
     """Yield the lines of each series with its exemplars added.
 
-    *texts* are the lines of each of the *series*, of which the first one is that of the bucket
-    *first*.
+    *texts* are the lines of each of the *series*, of which the first belongs to the bucket *first*.
     """
     for text, key in zip(texts, series, strict=True):
         of_series = found.get(key)

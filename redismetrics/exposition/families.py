@@ -9,13 +9,13 @@ from redismetrics.model.exemplar import StoredExemplar
 
 @dataclass(frozen=True, slots=True)
 class SeriesState:
-    """The current value of one series, since the series began: what the Prometheus page shows.
+    """The current value of one series since it began, as shown on the Prometheus page.
 
-    *value* is a counter's total, a gauge's value, 1 or 0 of an info or state set, or the sum of a
-    histogram or summary. *count* is that of the latter two, *buckets* are a histogram's: one count
-    for each bound of the definition, not cumulative, without +Inf.
-    *seen_ms* is the server's time of the series' last batch. *exemplars* are those of its buckets,
-    numbered from 1, or of the bucket 0 of a counter, if they were asked for.
+    *value* is a counter's total, a gauge's value, 1 or 0 for an info or state set, or the sum of a
+    histogram or summary. *count* is set for the latter two; *buckets* are a histogram's counts, one
+    per bound of the definition, not cumulative, without +Inf. *seen_ms* is the server's time of the
+    series' last batch. *exemplars*, if requested, are by bucket, numbered from 1; a counter has
+    only bucket 0.
     """
 
     tags: dict[str, str]
@@ -30,7 +30,8 @@ class SeriesState:
 class Family:
     """One metric with the current values of all its series.
 
-    *skipped* is how many changes and fields of a newer version of redismetrics the values lack.
+    *skipped* is the number of changes and fields from a newer version that are missing in the
+    values.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""A small HTTP server for a page of metrics, with one thread per request and no access log.
+"""A small HTTP server for a metrics page, with one thread per request and no access log.
 
-Connections are bounded in number and time. For anything more than such a page, use a production
+Connections are limited in number and time. For anything more than such a page, use a production
 server.
 """
 
@@ -53,7 +53,7 @@ class _WSGIHandler(SimpleHandler):
     http_version = "1.0"
 
     def log_exception(self, exc_info: Any) -> None:
-        """Log an error of the application; not one of the connection, such as a time-out."""
+        """Log an error of the application, but not one of the connection, such as a timeout."""
         if not isinstance(exc_info[1], OSError):
             log.error("BUG: a request failed", exc_info=exc_info)
 
@@ -83,7 +83,7 @@ class _RequestHandler(WSGIRequestHandler):
         handler.run(self.server.checked_app)
 
     def log_message(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: a scrape every few seconds would fill the log."""
+        """Do nothing: a scrape every few seconds would flood the log."""
 
 
 class PageServer(ThreadingMixIn, WSGIServer):
@@ -115,18 +115,18 @@ class PageServer(ThreadingMixIn, WSGIServer):
 
     @property
     def reading(self) -> int:
-        """Number of connections whose request is not complete."""
+        """Number of connections with an incomplete request."""
         return len(self._reading)
 
     @property
     def responding(self) -> int:
-        """Number of connections that wait for their response, or read it."""
+        """Number of connections that are waiting for or reading their response."""
         return len(self._responding)
 
     # -- connections ------------------------------------------------------------------------------
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in a thread; if there are too many, close one that is slow."""
+        """Serve a connection in a thread; if there are too many, close a slow one."""
         with self._lock:
             if len(self._reading) + len(self._responding) >= self._max_connections:
                 # A client that has not sent its request yet, or else the new one.
@@ -140,7 +140,7 @@ class PageServer(ThreadingMixIn, WSGIServer):
         super().process_request(request, client_address)
 
     def start_response_time(self, request: Any) -> None:
-        """Note that a request is complete: its response has a time of its own."""
+        """Note that a request is complete: its response has a separate time limit."""
         with self._lock:
             if self._reading.pop(request, None) is not None:
                 self._responding[request] = monotonic() + self.connection_seconds
@@ -153,7 +153,7 @@ class PageServer(ThreadingMixIn, WSGIServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Close connections whose time is over, even if a byte arrives now and then."""
+        """Close connections whose time is up, even if a byte arrives now and then."""
         now = monotonic()
         with self._lock:
             for connections in self._reading, self._responding:
@@ -162,7 +162,7 @@ class PageServer(ThreadingMixIn, WSGIServer):
                         _disconnect(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log errors of ours; clients that disconnect or are slow are no errors."""
+        """Log our own errors; slow or disconnecting clients are not errors."""
         error = sys.exception()
         if not isinstance(error, OSError):
             log.error("BUG: a request failed", exc_info=error)
@@ -170,7 +170,7 @@ class PageServer(ThreadingMixIn, WSGIServer):
     # -- requests ---------------------------------------------------------------------------------
 
     def checked_app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """Run the application, if the request may be answered; add headers to its response."""
+        """Run the application if the request is accepted; add headers to its response."""
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
             names = {name.lower() for name, _ in headers}
@@ -188,7 +188,7 @@ class PageServer(ThreadingMixIn, WSGIServer):
         return [body]
 
     def _refusal(self, environ: dict[str, Any]) -> str | None:
-        """Return why a request is refused, or None."""
+        """Return why a request is rejected, or None."""
         hosts = [environ["HTTP_HOST"]] if "HTTP_HOST" in environ else []
         if self._localhost_only and not names_localhost(hosts):
             return "Host must be localhost or a loopback address; listen on 0.0.0.0 to use others"
@@ -198,7 +198,7 @@ class PageServer(ThreadingMixIn, WSGIServer):
 
 
 def _disconnect(request: Any) -> None:
-    """End a connection under its thread, whose reads and writes then fail."""
+    """Shut down a connection while its thread uses it, so that its reads and writes fail."""
     try:
         request.shutdown(socket.SHUT_RDWR)
     except OSError:
@@ -214,9 +214,9 @@ def listen(
     max_connections: int = MAX_CONNECTIONS,
     connection_seconds: float = CONNECTION_SECONDS,
 ) -> PageServer:
-    """Return a server that listens. Port 0 takes a free one; see `server_port`.
+    """Return a listening server. Port 0 picks a free one; see `server_port`.
 
-    On a loopback address it answers only requests for localhost.
+    On a loopback address, it only accepts requests for localhost.
 
     Raises:
         OSError: If it cannot listen there; it names the address.

@@ -1,8 +1,8 @@
-"""The lines of series on a Prometheus page, of many series at once.
+"""The lines of series on a Prometheus page, for many series at once.
 
 Series of the same type, tag keys and buckets have the same template, which is filled from columns.
-A family with many series has its name in the template. Many families with few series each are put
-together: their names are one more column.
+A family with many series has its name in the template. Many families with few series each are
+combined: their names are an extra column.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,9 +51,9 @@ _Few = tuple[int, str, SeriesTable]
 
 
 def lines_of_few(families: Sequence[tuple[str, Family]], openmetrics: bool) -> list[str | None]:
-    """Return the lines of families with few series each, given with the base of their names.
+    """Return the lines of families with few series each, given with their base names.
 
-    None for a family that has many, or whose series do not all have the same labels.
+    None for a family with many series, or whose series do not all have the same labels.
     """
     found: list[str | None] = [None] * len(families)
     alike: dict[LineForm, list[_Few]] = {}
@@ -79,7 +79,7 @@ def lines_of_few(families: Sequence[tuple[str, Family]], openmetrics: bool) -> l
 
 
 def _common_form(definition: Definition, series: SeriesTable, openmetrics: bool) -> LineForm | None:
-    """Return the form of the lines of all *series*; None if there is none, or there are many."""
+    """Return the common form of the lines of all *series*; None if there is no single one."""
     if (
         len(series) > FEW_SERIES
         or len(series.tag_keys) != 1
@@ -106,7 +106,7 @@ def label_template(names: dict[str, str], keys: Sequence[str]) -> str:
 
 
 def label_texts(template: str, values: list[list[str]]) -> list[str]:
-    """Return the labels of each series as text; *values* has a list for each label."""
+    """Return the labels of each series as text; *values* has one list per label."""
     return list(map(template.__mod__, zip(*map(_escape, values), strict=True)))
 
 
@@ -124,8 +124,8 @@ def series_lines(
 
     Args:
         form: What the lines have in common.
-        base: What their names begin with; "%s" if the first column of *heads* has it.
-        heads: Columns that each line begins with: the names, if they differ, and the labels, if
+        base: Prefix of the names; "%s" if it is in the first column of *heads*.
+        heads: Columns at the beginning of each line: the names, if they differ, and the labels, if
             there are any.
         rows: The series.
     """
@@ -153,7 +153,7 @@ def _value_lines(
 
 
 def _without_negative_sums(lines: Iterable[str], rows: SeriesTable) -> Iterator[str]:
-    """The spec: a sum must not be negative. The count is allowed without it."""
+    """The spec: a sum must not be negative. The count may be shown without it."""
     for text, value in zip(lines, rows.values, strict=True):
         yield text if value >= 0 else text[text.index("\n") + 1 :]
 

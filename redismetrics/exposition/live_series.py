@@ -1,4 +1,4 @@
-"""The current values of a metric's series, out of its totals and its series as Redis holds them."""
+"""The current values of a metric's series, from its totals and series in Redis."""
 
 from collections.abc import Mapping
 from itertools import compress
@@ -24,14 +24,14 @@ def read_live_series(
     live: Mapping[bytes, bytes],
     now_ms: float = 0,
 ) -> SeriesTable:
-    """Return the series of the hash `live` (see keys.py) of metric *name*, in order of their ids.
+    """Return the series in the hash `live` (see keys.py) of metric *name*, ordered by id.
 
-    Of an info or state set, return what `newest_values` returns.
+    For an info or state set, return the result of `newest_values`.
 
     *tags_by_id* are packed tags. Series without tags or without a value are left out. So are
-    changes and fields of a newer version: `skipped` is their number. At the server's time *now_ms*
-    some processes are gone, which matters for gauges with a value per process. Damaged bytes raise
-    errors of many types; call it within `reading`.
+    changes and fields from a newer version: `skipped` is their number. The server's time *now_ms*
+    determines which processes are dead, for gauges with a value per process. Damaged bytes raise
+    errors of many types; call it inside `reading`.
     """
     width, per_field = keys.totals_shape(definition.type, len(definition.buckets))
     found = split_live(live)
@@ -80,7 +80,7 @@ def _few_series(
     rows_by_id: Mapping[int, Row],
     skipped: int,
 ) -> SeriesTable:
-    """`read_live_series` of few series, without numpy."""
+    """`read_live_series` for few series, without numpy."""
     shown = [(tags, row) for number, row in rows_by_id.items() if (tags := tags_by_id.get(number))]
     texts, tag_keys, has_empty = unpack_tags([tags for tags, _ in shown])
     rows = [row for _, row in shown]

@@ -1,4 +1,4 @@
-"""Families with the names and labels that they have on the Prometheus page, for other formats."""
+"""Families with their names and labels on the Prometheus page, for other formats."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class NamedFamily:
     """A family, and its names on the page.
 
     Attributes:
-        base: What the names of its series begin with, such as `jobs` of `jobs_total`.
+        base: Prefix of the names of its series, such as `jobs` in `jobs_total`.
         name: The name in the header of text 0.0.4, such as `jobs_total`.
     """
 
@@ -28,7 +28,7 @@ class NamedFamily:
         return unit if unit and self.base.endswith(f"_{unit}") else ""
 
     def series(self) -> Iterator[tuple[dict[str, str], SeriesState]]:
-        """Yield the labels and the state of each series; those that are one to a reader are one."""
+        """Yield the labels and the state of each series; series with equal labels are merged."""
         table = merge_equal_labels(self.family)
         names = label_names(self.family, table, self.base)
         for state in table:
@@ -36,7 +36,7 @@ class NamedFamily:
 
 
 def named_families(families: Sequence[Family]) -> list[NamedFamily]:
-    """Return the families that have series; *families* are all, in the order of declaration."""
+    """Return the families with series; *families* are all of them, in the order of declaration."""
     return [
         NamedFamily(family, base, base + SUFFIXES_IN_TEXT.get(family.definition.type, ""))
         for family, base in zip(families, family_names(families), strict=True)

@@ -1,4 +1,4 @@
-"""Names of families and labels on a Prometheus page: valid, and never the same for two things."""
+"""Names of families and labels on a Prometheus page: valid and unique."""
 
 import re
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ _NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_]")
 def family_names(families: Iterable[Family]) -> list[str]:
     """Return the name of each family on the page.
 
-    No sample of one family can be taken for a sample of another, in either format.
+    No sample of one family can be mistaken for a sample of another, in either format.
     """
     names = []
     taken: set[str] = set()
@@ -63,15 +63,15 @@ def label_names(family: Family, series: SeriesTable, base: str) -> dict[str, str
 
 
 def names_of_tags(definition: Definition, tag_keys: Iterable[str], *taken: str) -> dict[str, str]:
-    """Return the label name of each of *tag_keys* and of those that the definition allows.
+    """Return the label name of each of *tag_keys* and of the keys allowed by the definition.
 
-    No label has a name that is *taken*.
+    No label has a name in *taken*.
     """
     return unique_labels(definition.type, {*(definition.tag_keys or ()), *tag_keys}, *taken)
 
 
 def unique_labels(kind: MetricType, keys: set[str], *taken: str) -> dict[str, str]:
-    """Return the label name of each of the *keys* of a metric of this type."""
+    """Return a unique label name for each of the *keys* of a metric of this type."""
     reserved = set(taken)
     if kind in ("histogram", "summary"):
         reserved |= {"le", "quantile"}
@@ -95,5 +95,5 @@ def unique_labels(kind: MetricType, keys: set[str], *taken: str) -> dict[str, st
 
 
 def escape_label_value(value: str) -> str:
-    """Return the value of a label as it is between quotes on a Prometheus page."""
+    """Return a label value escaped for the quotes on a Prometheus page."""
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

@@ -1,4 +1,4 @@
-"""Infos and state sets as they are shown: of what was set for the same tags, the newest."""
+"""Infos and state sets as shown: the newest value for each set of tags."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _Order = tuple[float, float, int]
 
 @dataclass(slots=True)
 class _Newest:
-    """What was set for some tags: the labels that were set last, and all that ever were."""
+    """What was set for some tags: the labels set last, and all labels ever set."""
 
     seen_ms: int = 0
     order: _Order | None = None
@@ -31,10 +31,9 @@ def newest_values(
     rows: Mapping[int, Sequence[float]],
     skipped: int,
 ) -> SeriesTable:
-    """Return the series of an info or state set out of its *rows* of totals, by series id.
+    """Return the series of an info or state set from its *rows* of totals, by series id.
 
-    An info has one series for all that was set for the same tags. A state set has one for each of
-    its states, of which one is 1.
+    An info has one series per set of tags. A state set has one series per state, one of which is 1.
     """
     kind = definition.type
     found: dict[tuple[tuple[str, str], ...], _Newest] = {}

@@ -1,4 +1,4 @@
-"""Numbers as a Prometheus page shows them."""
+"""Numbers in the format of a Prometheus page."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -9,7 +9,7 @@ _NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 
 def format_values(values: Iterable[float]) -> list[int | str]:
-    """Return *values* so that a reader gets the same floats back; integers without a point."""
+    """Format *values* losslessly; integers without a decimal point."""
     return [
         int(value)
         if value.is_integer() and -_EXACT < value < _EXACT
@@ -19,7 +19,7 @@ def format_values(values: Iterable[float]) -> list[int | str]:
 
 
 def format_bound(value: float) -> str:
-    """Return *value* as the label `le`: OpenMetrics' canonical numbers.
+    """Format *value* as the label `le`: a canonical number of OpenMetrics.
 
     These are Go's %g with `.0` added to integers. Labels are compared as text, so 1e+06 and
     1000000.0 would be two series. Go uses exponents from 1e+06 on, Python's repr from 1e+16; below

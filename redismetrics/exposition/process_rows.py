@@ -1,4 +1,4 @@
-"""The rows of a gauge of which each process has a value of its own."""
+"""The rows of a gauge with a separate value per process."""
 
 from collections.abc import Mapping
 
@@ -21,10 +21,10 @@ def read_process_rows(
     now_ms: float,
     skipped: int,
 ) -> SeriesTable:
-    """Return the values of processes merged as the definition says, in order of the series' ids.
+    """Return the per-process values, merged as the definition says, ordered by series id.
 
-    *names* are the fields of *live* that hold values, by series. Damaged bytes raise errors of
-    many types; call it within `reading`.
+    *names* are the fields of *live* with values, by series. Damaged bytes raise errors of many
+    types; call it inside `reading`.
     """
     mode = merge_mode(definition.options.merge)
     found = {
@@ -47,7 +47,7 @@ def read_process_rows(
 
 
 def _rows_of_each(found: Mapping[bytes, SeriesValues], mode: str, now_ms: float) -> list[_Row]:
-    """Return a row for each process, with the tag ``pid``."""
+    """Return one row per process, with the tag ``pid``."""
     shown = {tags: values.each(mode, now_ms) for tags, values in found.items()}
     pids = pid_tags(each.process for values in shown.values() for each in values)
     rows = []

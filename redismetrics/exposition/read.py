@@ -25,7 +25,7 @@ def read_readable_families(
     *,
     exemplars: bool = False,
 ) -> Operation[list[Family]]:
-    """`read_families`, without the metrics that cannot be read."""
+    """`read_families`, without metrics that cannot be read."""
 
     def read(names: list[str]) -> Operation[list[Family]]:
         chosen = {name: definitions[name] for name in names}
@@ -44,7 +44,7 @@ def read_families(
 ) -> Operation[list[Family]]:
     """Return these metrics with the values of all their series at the server's time *now_ms*.
 
-    With *exemplars*, the series have these too.
+    With *exemplars*, the series include their exemplars.
     """
     if not definitions:
         return []
@@ -84,7 +84,7 @@ def _families(
     exemplars: Mapping[str, list[bytes]],
     now_ms: float,
 ) -> list[Family]:
-    """Return the metrics out of two replies for each, those of `totals_and_series`."""
+    """Return the metrics from two replies for each, those of `totals_and_series`."""
     tables = read_small_metrics(
         [
             StoredMetric(definition, live, series)

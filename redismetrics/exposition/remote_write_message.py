@@ -52,18 +52,18 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
 class InvalidBody(ValueError):
-    """A body is not a request of remote write 1.0."""
+    """A body is not a remote write 1.0 request."""
 
 
 class BodyTooLong(ValueError):
-    """A body is longer than allowed once it is decompressed."""
+    """A decompressed body is longer than allowed."""
 
 
 def decode(body: bytes, max_bytes: int) -> Any:
     """Return the `WriteRequest` in a body.
 
     Raises:
-        BodyTooLong: If it is longer than *max_bytes* decompressed; it is not decompressed then.
+        BodyTooLong: If its decompressed size exceeds *max_bytes*; it is then not decompressed.
         InvalidBody: If it is not snappy, not protobuf, or has over a million messages.
     """
     length = _decompressed_length(body)
@@ -84,9 +84,9 @@ def decode(body: bytes, max_bytes: int) -> Any:
 
 
 def _check_messages(data: bytes) -> None:
-    """Count the messages of a request and of its series, before memory is taken for them.
+    """Count the messages of a request and of its series, before memory is allocated for them.
 
-    What is not protobuf is left to the decoder, which refuses it.
+    Anything that is not protobuf is left to the decoder, which rejects it.
     """
     count = 0
     try:
@@ -147,7 +147,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def encode(request: Any) -> bytes:
-    """Return the body of a request, as clients send it."""
+    """Return the body of a request, in the form sent by clients."""
     return bytes(cramjam.snappy.compress_raw(request.SerializeToString()))
 
 
@@ -157,7 +157,7 @@ def new_request() -> Any:
 
 
 def _decompressed_length(body: bytes) -> int:
-    """Return the length that a block of snappy says it has: a varint at its beginning."""
+    """Return the declared length of a snappy block: the varint at its beginning."""
     length = 0
     for number, byte in enumerate(body[:_MAX_LENGTH_BYTES]):
         length |= (byte & 0x7F) << 7 * number
@@ -168,7 +168,7 @@ def _decompressed_length(body: bytes) -> int:
 
 @lru_cache(1)
 def _request_class() -> Any:
-    """Return the class of `WriteRequest`, made of the table above."""
+    """Return the class of `WriteRequest`, built from the table above."""
     file = descriptor_pb2.FileDescriptorProto(
         name="redismetrics_remote_write.proto", package=_PACKAGE, syntax="proto3"
     )

@@ -7,7 +7,7 @@ Metrics of redismetrics itself, as families for the Prometheus page. No I/O.
     redismetrics_store_...   the namespace: series, bytes and workers, from `queries.stats`
     redismetrics_page_...    the page itself, from its families
 
-Those of the namespace are gauges, since deleting a metric makes them smaller.
+Those of the namespace are gauges, because deleting a metric reduces them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -152,7 +152,7 @@ def store_families(stats: Mapping[str, Any]) -> list[Family]:
 
 
 def page_families(families: Iterable[Family]) -> list[Family]:
-    """Return what a page of these families says of itself."""
+    """Return the page's own families, about these families."""
     skipped = {family.name: family.skipped for family in families if family.skipped}
     return _families("redismetrics_page_", _PAGE, {"skipped": skipped})
 
@@ -160,7 +160,7 @@ def page_families(families: Iterable[Family]) -> list[Family]:
 def reserved_families() -> list[Family]:
     """Return all families without series.
 
-    On a page they reserve their names, so that a user's metric has the same name on every page.
+    On a page, they reserve their names, so that a user's metric has the same name on every page.
     """
     return [*process_families({}), *store_families({})]
 

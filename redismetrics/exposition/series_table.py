@@ -26,13 +26,13 @@ _every_second = itemgetter(slice(None, None, 2))
 
 @dataclass(slots=True, eq=False, repr=False)
 class SeriesTable(Sequence[SeriesState]):
-    """The current values of many series; a sequence of `SeriesState`, each made when it is read.
+    """The current values of many series; a sequence of `SeriesState`, each created when it is read.
 
-    The columns are the fields of `SeriesState`, equally long; *counts* and *buckets* are empty
-    except for histograms. *texts* are the tags, joined and escaped so that they sort as lists of
-    pairs. *tag_keys* are the distinct lists of keys; *has_empty* is true if any tag value is
-    empty. *skipped* is how many changes and fields of a newer version the values lack. *exemplars*
-    are those of series, by text and number of the bucket.
+    The columns are the fields of `SeriesState`, with equal lengths; *counts* and *buckets* are
+    empty except for histograms. *texts* are the tags, joined and escaped so that they sort as lists
+    of pairs. *tag_keys* are the distinct lists of keys; *has_empty* is true if any tag value is
+    empty. *skipped* is the number of changes and fields from a newer version that are missing in
+    the values. *exemplars* are by text of the series and number of the bucket.
     """
 
     texts: list[str]
@@ -120,7 +120,7 @@ class SeriesTable(Sequence[SeriesState]):
         )
 
     def seen_since(self, seen_ms: int) -> "SeriesTable":
-        """Return the series whose last batch came at *seen_ms* or later."""
+        """Return the series whose last batch arrived at *seen_ms* or later."""
         if not self.seen_ms or min(self.seen_ms) >= seen_ms:
             return self
         return self.take([at for at, seen in enumerate(self.seen_ms) if seen >= seen_ms])
@@ -133,9 +133,9 @@ class SeriesTable(Sequence[SeriesState]):
         return self.take(sorted(range(len(self)), key=self.texts.__getitem__))
 
     def groups(self, start: int = 0, stop: int | None = None) -> Iterator["SeriesGroup"]:
-        """Yield all rows in their order, in groups of neighbours with the same tag keys.
+        """Yield all rows in order, in groups of neighbours with the same tag keys.
 
-        A group has at most MAX_GROUP rows. Rows whose keys differ are found by halving.
+        A group has at most MAX_GROUP rows. Rows with different keys are found by bisection.
         """
         if stop is None:
             for start in range(0, len(self), MAX_GROUP):
@@ -162,7 +162,7 @@ class SeriesTable(Sequence[SeriesState]):
 
 @dataclass(frozen=True, slots=True)
 class SeriesGroup:
-    """Rows with the same tag keys: their numbers, the keys, and for each key the values by row."""
+    """Rows with the same tag keys: their numbers, the keys, and the values by row for each key."""
 
     rows: range
     tag_keys: tuple[str, ...]
@@ -175,12 +175,12 @@ def _escape(part: str) -> str:
 
 
 def split_texts(texts: Iterable[str]) -> list[str]:
-    """Return the keys and values of all *texts*, one after another; a text without any is one."""
+    """Return the keys and values of all *texts*, concatenated; an empty text counts as one."""
     return _split(_SEPARATOR.join(texts))
 
 
 def concat(tables: Sequence[SeriesTable]) -> SeriesTable:
-    """Return the series of *tables* of metrics of one type, without what is known of all."""
+    """Concatenate *tables* of metrics of one type, without data about the whole tables."""
     if len(tables) == 1:
         return tables[0]
     has_counts = all(table.counts for table in tables)
@@ -232,7 +232,7 @@ def unpack_tags_of_each(packed: Sequence[list[bytes]]) -> Iterator[UnpackedTags]
 
 
 def _flat_tags(packed: list[bytes]) -> Iterator[tuple[list[tuple[str, ...]], bool]]:
-    """Yield keys and values of series, escaped, in groups; and whether any of a group is empty."""
+    """Yield keys and values of series, escaped, in groups, and whether any of them is empty."""
     for start in range(0, len(packed), MAX_GROUP):
         group = packed[start : start + MAX_GROUP]
         data = b"".join(group)

@@ -1,7 +1,7 @@
 """The current values of many metrics with few series each, decoded together.
 
-Only where the totals are rows and nothing else. Metrics with changes that wait, with rows of series
-that were removed, or with bytes that may be damaged are left to `read_live_series`.
+Only handles totals that consist of rows and nothing else. Metrics with waiting changes, rows of
+removed series, or possibly damaged bytes are left to `read_live_series`.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class StoredMetric(NamedTuple):
 
 
 class _StoredRows(NamedTuple):
-    """The rows of a metric: its place, its fields by number, and the tags of its series."""
+    """The rows of a metric: its position, its fields by number, and the tags of its series."""
 
     place: int
     fields: list[tuple[int, bytes]]
@@ -47,7 +47,7 @@ def is_small(live: list[bytes], series: list[bytes]) -> bool:
 
 
 def read_small_metrics(metrics: Sequence[StoredMetric | None]) -> list[SeriesTable | None]:
-    """Return the series of each metric, as `read_live_series` does; None for one that is left."""
+    """Return the series of each metric, like `read_live_series`; None for a metric left to that."""
     found: list[SeriesTable | None] = [None] * len(metrics)
     alike: dict[tuple[MetricType, int, int], list[_StoredRows]] = {}
     try:
@@ -66,7 +66,7 @@ def read_small_metrics(metrics: Sequence[StoredMetric | None]) -> list[SeriesTab
 
 
 def _rows_of(place: int, stored: StoredMetric) -> _StoredRows | None:
-    """Return the rows of a metric; None if its totals are more than rows."""
+    """Return the rows of a metric; None if its totals are not only rows."""
     definition, live, series = stored
     if definition.type in LABEL_TYPES or (definition.rest and definition.options.per is not None):
         return None
@@ -83,7 +83,7 @@ def _rows_of(place: int, stored: StoredMetric) -> _StoredRows | None:
 def _tables(
     kind: MetricType, width: int, per_field: int, some: list[_StoredRows]
 ) -> list[SeriesTable | None]:
-    """Return the series of metrics of one type whose rows have one shape."""
+    """Return the series of metrics with the same type and the same shape of rows."""
     packed = [data for rows in some for _, data in rows.fields]
     if set(map(len, packed)) != {8 * width * per_field}:
         raise ValueError(f"fields of totals must have {8 * width * per_field} bytes")
@@ -114,7 +114,7 @@ def _tables(
 def _columns(
     kind: MetricType, values: Floats
 ) -> tuple[list[int], list[float], list[int], list[tuple[int, ...]]]:
-    """Return the columns of a `SeriesTable` behind its texts."""
+    """Return the columns of a `SeriesTable` other than its texts."""
     seen = _whole(values[:, 0]).tolist()
     if kind == "gauge":
         return seen, values[:, 1].tolist(), [], []

@@ -1,4 +1,4 @@
-"""The HTTP page of a service that serves nothing else: its metrics and its health."""
+"""The HTTP page of a service without other pages: its metrics and its health."""
 
 import argparse
 import threading
@@ -22,13 +22,13 @@ def _nothing() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class StatusSource:
-    """What a service shows of itself.
+    """The status of a service.
 
     Attributes:
-        name: What the service does, for the page of another one beside it.
+        name: What the service does, for the page of another service in the same process.
         families: Returns its metrics.
-        problem: Returns why it is not healthy; None or empty if it is.
-        notes: Returns what fails, one text each, though a restart would not help.
+        problem: Returns why the service is unhealthy; None or empty if it is healthy.
+        notes: Returns failures, one text each, that a restart would not fix.
     """
 
     name: str
@@ -37,7 +37,7 @@ class StatusSource:
     notes: Callable[[], list[str]] = _nothing
 
     def lines(self) -> list[str]:
-        """Return all that fails, for the page of another service."""
+        """Return all failures, for the page of another service."""
         problem = self.problem()
         return [
             f"{self.name}: {each}" for each in (*((problem,) if problem else ()), *self.notes())
@@ -45,10 +45,10 @@ class StatusSource:
 
 
 def status_app(source: StatusSource, beside: Sequence[StatusSource] = ()) -> http_server.App:
-    """Return a WSGI app with two pages of a service, and of others *beside* it in its process.
+    """Return a WSGI app with two pages for a service, and for others *beside* it in its process.
 
     /metrics is a Prometheus page of their metrics. /healthz returns 503 with the reason if the
-    service is not healthy, otherwise 200 with a line for all else that fails.
+    service is unhealthy, otherwise 200 with one line per other failure.
     """
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -71,7 +71,7 @@ def status_app(source: StatusSource, beside: Sequence[StatusSource] = ()) -> htt
 
 @contextmanager
 def serving(source: StatusSource, address: str, thread_name: str) -> Iterator[int]:
-    """Serve the pages of a service at *address* meanwhile; yield the port.
+    """Serve the pages of a service at *address* during the block; yield the port.
 
     Raises:
         InvalidSetting: If *address* is not `[HOST:]PORT`.

@@ -11,9 +11,9 @@ labels in both, so that a reader can change formats.
     jobs_total{queue="mail"} 3                jobs_total{queue="mail"} 3
                                               # EOF
 
-A reader rejects the whole page for one invalid line, so no name and no tag value may lead to one.
-Left out: `_created` (one more series each, which Prometheus stores as such) and timestamps (the
-values are current). Exemplars are in OpenMetrics only: text 0.0.4 has none.
+A reader rejects the whole page for one invalid line, so no name and no tag value may produce one.
+Left out: `_created` (an extra series each, which Prometheus stores as such) and timestamps (the
+values are current). Exemplars exist only in OpenMetrics, not in text 0.0.4.
 """
 
 import re
@@ -43,7 +43,7 @@ _WORD_SEPARATORS = re.compile(r"[_./:-]+")
 
 
 def content_type(openmetrics: bool = False) -> str:
-    """Return the Content-Type of a page, as Prometheus expects it."""
+    """Return the Content-Type of a page, as expected by Prometheus."""
     if openmetrics:
         return "application/openmetrics-text; version=1.0.0; charset=utf-8"
     return "text/plain; version=0.0.4; charset=utf-8"
@@ -52,15 +52,15 @@ def content_type(openmetrics: bool = False) -> str:
 def render(families: Sequence[Family], *, openmetrics: bool = False) -> str:
     """Return the page of *families*, which must be in the order in which they were declared.
 
-    Where names collide after cleaning, the family declared first keeps its name. A family without
+    If names collide after cleaning, the family declared first keeps its name. A family without
     series prints nothing but keeps its name, so that no other family is renamed when it becomes
-    idle. Without any series the page is empty, or only the EOF line.
+    idle. Without any series, the page is empty, or only the EOF line.
     """
     return "".join(render_parts(families, openmetrics=openmetrics))
 
 
 def render_parts(families: Sequence[Family], *, openmetrics: bool = False) -> Iterator[str]:
-    """Yield the page that `render` returns in parts of at most a thousand series."""
+    """Yield the page from `render` in parts of at most a thousand series."""
     printed = []
     for family, base in zip(families, family_names(families), strict=True):
         if family.series:
@@ -81,7 +81,7 @@ def render_parts(families: Sequence[Family], *, openmetrics: bool = False) -> It
 
 
 def _batches(printed: list[tuple[str, str, Family]]) -> Iterator[list[tuple[str, str, Family]]]:
-    """Yield families in their order: neighbours with few series together, others alone."""
+    """Yield families in order: neighbours with few series together, others separately."""
     few: list[tuple[str, str, Family]] = []
     count = 0
     for each in printed:
@@ -108,7 +108,7 @@ def _header(name: str, family: Family, openmetrics: bool) -> str:
 
 
 def help_text(family: Family) -> str:
-    """Return the help text of a family; without one, its name in words."""
+    """Return the help text of a family, or its name in words."""
     # Readers differ in whether they keep spaces at the ends, and one rejects a help text of spaces.
     words = family.definition.help.strip()
     if words:
@@ -130,10 +130,10 @@ def _series_lines(base: str, family: Family, openmetrics: bool) -> Iterator[str]
 
 
 def merge_equal_labels(family: Family) -> SeriesTable:
-    """Return the series in order of their tags, with those merged that are the same to a reader.
+    """Return the series ordered by tags, merging those that look the same to a reader.
 
-    To Prometheus an empty label is no label (the spec: SHOULD): of `{a=""}` and `{}` it keeps the
-    first without a warning (tried with 2.42). Here they become one series: counters and histograms
+    To Prometheus, an empty label is no label (the spec: SHOULD): of `{a=""}` and `{}`, it keeps the
+    first without a warning (tested with 2.42). Here they become one series: counters and histograms
     are added, and the newest gauge is kept.
     """
     if family.definition.type == "stateset":
@@ -151,7 +151,7 @@ def merge_equal_labels(family: Family) -> SeriesTable:
 
 
 def _in_order_of_state_sets(family: Family) -> SeriesTable:
-    """Return the states of each state set one after another, as OpenMetrics demands."""
+    """Return the states of each state set next to each other, as OpenMetrics requires."""
     return SeriesTable.of(
         sorted(
             family.series,

@@ -1,5 +1,5 @@
 """
-PromQL on numpy columns: an expression and a source of series in, Prometheus' answer out.
+PromQL on numpy columns. In: an expression and a source of series. Out: Prometheus' answer.
 
     tokens.py              one linear scan: bounds that protect the parser, places of errors
     parsing.py, nodes.py   promql-parser's tree with positions
@@ -16,7 +16,7 @@ PromQL on numpy columns: an expression and a source of series in, Prometheus' an
     testing.py             series in memory
     mapping                the series that the store holds
 
-Needs the extra `promql`. Semantics are those of Prometheus 3: windows are open on the left, and
-names are dropped last (its feature flag promql-delayed-name-removal). Numbers may overflow and be
-divided by zero, so `evaluate` turns numpy's warnings off.
+Needs the extra `promql`. The semantics are those of Prometheus 3: windows are open on the left, and
+names are dropped last (its feature flag promql-delayed-name-removal). Overflow and division by zero
+are allowed, so `evaluate` turns numpy's warnings off.
 """

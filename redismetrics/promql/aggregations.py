@@ -1,4 +1,4 @@
-"""Aggregations that give one number for each group: `sum`, `avg`, `min`, `quantile`, ..."""
+"""Aggregations that return one number per group: `sum`, `avg`, `min`, `quantile`, ..."""
 
 import numpy as np
 
@@ -48,7 +48,7 @@ def aggregate(
 
 
 def _counts(vector: Vector, groups: Groups) -> Floats:
-    """Return how many series of each group are present at each step, shape (groups, steps)."""
+    """Return the number of series present in each group at each step, shape (groups, steps)."""
     if vector.present.all():
         sizes = np.bincount(groups.number, minlength=len(groups)).astype(np.float64)
         return np.repeat(sizes[:, None], vector.steps, axis=1)
@@ -72,7 +72,7 @@ def _summed(values: Floats, groups: Groups) -> Floats:
 
 
 def _held(vector: Vector) -> Floats:
-    """Return the values, 0 where there is none."""
+    """Return the values, 0 where there are none."""
     if vector.present.all():
         return vector.values
     return np.where(vector.present, vector.values, 0.0)
@@ -89,7 +89,7 @@ def _sum(vector: Vector, groups: Groups) -> Floats:
 
 
 def _corrected(held: Floats, groups: Groups, found: Floats, wrong: Bools) -> Floats:
-    """Return *found* with sums where *wrong* is true added again, with compensation."""
+    """Return *found* with the sums where *wrong* is true recomputed with compensation."""
     if not wrong.any():
         return found
     found = found.copy()

@@ -20,11 +20,11 @@ class Answer:
     """The result of an expression.
 
     Attributes:
-        kind: Whether one moment or a range was asked for.
+        kind: Whether this is an instant or a range query.
         grid: The times of the result.
         value: A scalar at each step, a string, an instant vector at each step, or a range vector.
-        warnings: What may make the result wrong.
-        infos: What the user may want to know.
+        warnings: Reasons why the result may be wrong.
+        infos: Further notes for the user.
     """
 
     kind: Literal["instant", "range"]
@@ -45,7 +45,7 @@ class Answer:
         return "vector" if isinstance(self.value, Vector) else "matrix"
 
     def data(self, limit: int | None = None) -> dict[str, Any]:
-        """Return the `data` object of the HTTP API, of at most *limit* series."""
+        """Return the `data` object of the HTTP API, with at most *limit* series."""
         return {"resultType": self.result_type, "result": self._result(limit)}
 
     def _result(self, limit: int | None) -> Any:

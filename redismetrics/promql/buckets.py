@@ -1,4 +1,4 @@
-"""Classic histograms: series with the label `le`, cumulative counts of observations up to it."""
+"""Classic histograms: series with the label `le` and cumulative counts of observations."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class ClassicHistograms:
     Attributes:
         vector: The buckets, sorted by bound within each histogram, bounds merged if equal.
         bounds: Upper bound of each bucket, shape (buckets,).
-        groups: The histogram of each bucket, with its labels and without name and `le`.
+        groups: The histogram of each bucket, with its labels except name and `le`.
         names: Name of each histogram.
     """
 
@@ -35,7 +35,7 @@ class ClassicHistograms:
 
 
 def parse_bound(text: str) -> float | None:
-    """Return the number of a label `le`, None if it is none. Go knows fewer forms than Python."""
+    """Parse a label `le`; None if it is not a number. Go accepts fewer forms than Python."""
     if text != text.strip() or "_" in text:
         return None
     try:
@@ -45,7 +45,7 @@ def parse_bound(text: str) -> float | None:
 
 
 def classic_histograms(vector: Vector) -> tuple[ClassicHistograms, list[tuple[str, str]]]:
-    """Return the histograms, and name and `le` of series whose `le` is no number."""
+    """Return the histograms, and name and `le` of series whose `le` is not a number."""
     bounds = [parse_bound(labels.get("le", "")) for labels in vector.labels]
     wrong = [
         (vector.labels[row].get("__name__", ""), vector.labels[row].get("le", ""))
@@ -86,7 +86,7 @@ class Stack:
     Attributes:
         bounds: Upper bounds, shape (histograms, buckets, 1 or steps).
         counts: Cumulative counts, like *bounds*.
-        size: Buckets that are present, shape (histograms, steps). They come first.
+        size: Number of present buckets, which come first; shape (histograms, steps).
     """
 
     bounds: Floats
@@ -95,7 +95,7 @@ class Stack:
 
     @property
     def has_infinite(self) -> Bools:
-        """Return where the last bucket has no upper bound, as it must."""
+        """Return where the last bucket has no upper bound, as required."""
         found: Bools = (self.size > 0) & (_at(self.bounds, self.size - 1) == np.inf)
         return found
 
@@ -115,7 +115,7 @@ def _at(column: Floats, number: Ints) -> Floats:
 
 
 def stacks(histograms: ClassicHistograms, budget: Budget) -> Iterator[tuple[Ints, slice, Stack]]:
-    """Yield histograms by their number of buckets: their numbers, the steps, and the buckets."""
+    """Yield histograms by number of buckets: their numbers, the steps, and the buckets."""
     vector = histograms.vector
     for numbers, rows in histograms.groups.stacks():
         width = max(1, BLOCK_CELLS // rows.size)
@@ -133,7 +133,7 @@ def stacks(histograms: ClassicHistograms, budget: Budget) -> Iterator[tuple[Ints
 
 @dataclass(slots=True)
 class Repairs:
-    """Counts that went down from bucket to bucket and were raised."""
+    """Counts that decreased from bucket to bucket and were raised."""
 
     low: float = np.inf
     high: float = -np.inf
@@ -141,9 +141,9 @@ class Repairs:
 
 
 def make_monotonic(stack: Stack) -> tuple[Stack, Bools, Repairs]:
-    """Return *stack* with counts that never go down, where they did, and by how much.
+    """Return *stack* with non-decreasing counts, where they decreased, and by how much.
 
-    Small differences are rounding errors, and are removed without a word.
+    Small differences are rounding errors, and are removed silently.
     """
     counts = stack.counts.copy()
     forced = np.zeros(stack.size.shape, np.bool_)
@@ -168,7 +168,7 @@ def quantiles(stack: Stack, ranks: Floats) -> Floats:
     """Return the quantile of each histogram and step; *ranks* has shape (steps,).
 
     The result is interpolated within its bucket. The first bucket begins at 0 if its bound is
-    above; in the last one the result is the bound below it.
+    positive; in the last bucket, the result is its lower bound.
     """
     size, total = stack.size, stack.total
     rank = ranks * total
@@ -198,7 +198,7 @@ def fractions(stack: Stack, lower: Floats, upper: Floats) -> Floats:
 
 
 def _cumulated(stack: Stack, value: Floats) -> Floats:
-    """Return how many observations are below *value*, interpolated within its bucket."""
+    """Return the number of observations below *value*, interpolated within its bucket."""
     buckets = stack.counts.shape[1]
     held = np.arange(buckets)[None, :, None] < stack.size[:, None, :]
     bounds = np.broadcast_to(stack.bounds, stack.counts.shape)
@@ -217,7 +217,7 @@ def _cumulated(stack: Stack, value: Floats) -> Floats:
 
 
 def labels_with(labels: Labels, name: str, value: str) -> Labels:
-    """Return *labels* with one more label; none if *value* is empty."""
+    """Return *labels* with one more label, unless *value* is empty."""
     found = {key: text for key, text in labels.items() if key != name}
     if value:
         found[name] = value

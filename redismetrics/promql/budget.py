@@ -1,4 +1,4 @@
-"""Bounds on what one evaluation may cost."""
+"""Limits on the cost of one evaluation."""
 
 import time
 from collections.abc import Callable
@@ -13,16 +13,16 @@ TIMEOUT = 120.0
 
 @dataclass(slots=True)
 class Budget:
-    """What an evaluation, and the source that answers it, may still use.
+    """The remaining budget of an evaluation and its source.
 
     Attributes:
         deadline: Time of *clock* in seconds at which the evaluation must stop.
-        max_samples: Samples that may be read, and cells (series x steps) that may be held.
-        max_series: Series that one selector may return, or one operator may create.
-        timeout: The length in seconds behind *deadline*, for the message.
+        max_samples: Maximum number of samples read, and of cells (series x steps) held.
+        max_series: Maximum number of series returned by a selector, or created by an operator.
+        timeout: The timeout in seconds that *deadline* is based on, for the message.
         clock: Returns seconds; monotonic.
-        samples: Samples read until now.
-        held: Cells of results that later operations still need.
+        samples: Samples read so far.
+        held: Cells of results still needed by later operations.
     """
 
     deadline: float
@@ -42,7 +42,7 @@ class Budget:
         max_series: int = 200_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> "Budget":
-        """Return a budget that begins now."""
+        """Return a budget that starts now."""
         return cls(clock() + timeout, max_samples, max_series, timeout, clock)
 
     def check(self) -> None:
@@ -54,7 +54,7 @@ class Budget:
             )
 
     def read(self, samples: int) -> None:
-        """Count *samples* that were read for this evaluation.
+        """Count *samples* read for this evaluation.
 
         Raises:
             EvaluationFailed: If there are more than *max_samples* in total.
@@ -65,7 +65,7 @@ class Budget:
         self.check()
 
     def hold(self, cells: int) -> None:
-        """Check that an array of *cells* may be made beside those that are held.
+        """Check that an array of *cells* may be created in addition to those held.
 
         Raises:
             EvaluationFailed: If there are more than *max_samples*.
@@ -81,7 +81,7 @@ class Budget:
             )
 
     def series(self, count: int) -> None:
-        """Check that *count* series may be selected or made.
+        """Check that *count* series may be selected or created.
 
         Raises:
             EvaluationFailed: If there are more than *max_series*.

@@ -68,7 +68,7 @@ class Calls:
         return self._of_series(name)
 
     def texts(self) -> list[str]:
-        """Return the arguments that are strings."""
+        """Return the string arguments."""
         found = [strip(argument) for argument in self.node.arguments]
         return [argument.value for argument in found if isinstance(argument, nodes.Text)]
 
@@ -192,7 +192,7 @@ class Calls:
 
 
 def _single_value(vector: Vector) -> Scalar:
-    """Return the value where exactly one series is present, else NaN."""
+    """Return the value where exactly one series is present, otherwise NaN."""
     if not len(vector):
         return np.full(vector.steps, np.nan)
     total = np.where(vector.present, vector.values, 0.0).sum(axis=0)

@@ -1,4 +1,4 @@
-"""Series whose values are distributions: merged, scaled, and asked for quantiles."""
+"""Series whose values are distributions: merging, scaling and quantiles."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ _WEIGHT_UNIT = 1000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Points of digests, and what one unit of their weight counts."""
+    """Points of digests, and the value of one unit of their weight."""
 
     points: SortedPoints
     scale: float
@@ -98,7 +98,7 @@ class Distributions:
         )
 
     def stretched(self, steps: int) -> "Distributions":
-        """Return distributions of one moment at each of *steps*."""
+        """Return distributions at a single time repeated at each of *steps*."""
         shape = (len(self), steps)
 
         def wide(column: Floats) -> Floats:
@@ -132,7 +132,7 @@ class Distributions:
         )
 
     def summed(self, group: Ints, labels: list[Labels], drop: Bools) -> "Distributions":
-        """Return the sums of groups of series; *group* has the number of each series' group."""
+        """Return the sums of groups of series; *group* is the number of each series' group."""
         return self._regrouped(labels, drop, group)
 
     def _regrouped(self, labels: list[Labels], drop: Bools, group: Ints) -> "Distributions":
@@ -187,7 +187,7 @@ class Distributions:
         return Part(moved, part.scale)
 
     def merge_same_labels(self) -> "Distributions":
-        """Return series of equal labels as one.
+        """Merge series with equal labels.
 
         Raises:
             EvaluationFailed: If two of them are present at the same step.
@@ -256,7 +256,7 @@ class Distributions:
         return np.where(self.count > 0, result, np.nan)
 
     def _weighted(self) -> list[SortedPoints]:
-        """Return the points of all parts with weights of one scale."""
+        """Return the points of all parts with weights on a common scale."""
         scales = {part.scale for part in self.parts}
         if len(scales) <= 1:
             return [part.points for part in self.parts]
@@ -279,7 +279,7 @@ class Distributions:
         return np.where((self.count > 0) & ~invalid, share, np.nan)
 
     def cumulated(self, bounds: Floats) -> Floats:
-        """Return how many observations are at most *bounds*, shape (steps,), in each cell."""
+        """Return the number of observations up to *bounds*, shape (steps,), in each cell."""
         group, values, weights, centroid = self._sorted_points()
         cells = self.present.size
         limit = np.broadcast_to(bounds, self.present.shape).reshape(-1)
@@ -307,7 +307,7 @@ class Distributions:
         return part * self.count
 
     def _sorted_points(self) -> tuple[Ints, Floats, Floats, Bools]:
-        """Return cell, value, weight and whether it is a centroid of all points, in order."""
+        """Return cell, value, weight and is-centroid of all points, in order."""
         parts = self._weighted()
         if not parts:
             return np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0, np.bool_)

@@ -1,7 +1,7 @@
-"""Durations that are calculated: ``[5m + step()]``, ``offset (1h / 2)``.
+"""Calculated durations: ``[5m + step()]``, ``offset (1h / 2)``.
 
-promql-parser knows only plain ones. So they are cut out of the expression before it parses it, with
-a plain one of the same length in their place, and put into the tree afterwards.
+promql-parser supports only plain durations. So calculated ones are replaced by plain ones of the
+same length before parsing, and put into the tree afterwards.
 """
 
 import math
@@ -30,10 +30,10 @@ _OF_TWO = ("max_of", "min_of")
 
 @dataclass(frozen=True, slots=True)
 class Calculation:
-    """A number of seconds that is worked out when the query is known.
+    """A number of seconds that is computed once the query is known.
 
     Attributes:
-        at: Where it begins in the expression.
+        at: Its position in the expression.
         name: An operator, the name of a function, or ``number``.
         parts: Its operands.
         value: The number.
@@ -48,7 +48,7 @@ class Calculation:
         """Return the result for a query with this *step* and *length*, both in seconds.
 
         Raises:
-            InvalidExpression: If something is divided by zero or too large.
+            InvalidExpression: If there is a division by zero or a number is too large.
         """
         if self.name == "number":
             return self.value
@@ -88,7 +88,7 @@ _OPERATIONS: dict[str, Callable[..., float]] = {
 
 
 def cut_out(expression: str, tokens: Sequence[Token]) -> tuple[str, dict[int, Calculation]]:
-    """Return *expression* with plain durations in place of calculated ones, and these by place."""
+    """Return *expression* with calculated durations replaced, and the calculations by position."""
     found: dict[int, Calculation] = {}
     for first, stop in _places(tokens):
         part = tokens[first:stop]
@@ -101,7 +101,7 @@ def cut_out(expression: str, tokens: Sequence[Token]) -> tuple[str, dict[int, Ca
 
 
 def _places(tokens: Sequence[Token]) -> list[tuple[int, int]]:
-    """Return where durations are: (first token, the one behind)."""
+    """Return the positions of durations: (first token, the one after the last)."""
     places = []
     for number, token in enumerate(tokens):
         if token.text == "[":
@@ -120,7 +120,7 @@ def _places(tokens: Sequence[Token]) -> list[tuple[int, int]]:
 
 
 def _end_of_offset(tokens: Sequence[Token], at: int) -> int:
-    """Return the token behind a duration after `offset`: an operator is not part of it."""
+    """Return the token after a duration that follows `offset`; an operator is not part of it."""
     while at < len(tokens) and tokens[at].text in ("+", "-"):
         at += 1
     if at < len(tokens) and tokens[at].kind == "word":
@@ -136,7 +136,7 @@ def _end_of_offset(tokens: Sequence[Token], at: int) -> int:
 
 
 def _is_calculated(tokens: Sequence[Token]) -> bool:
-    """Return whether a duration is more than a number with a sign."""
+    """Return whether a duration is more than a signed number."""
     has_sign = bool(tokens) and tokens[0].text in ("+", "-")
     return len(tokens) > 1 + has_sign or (len(tokens) == 1 and has_sign)
 

@@ -1,4 +1,4 @@
-"""Run a prepared expression on the answers to its selectors."""
+"""Evaluate a prepared expression on the answers to its selectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -347,7 +347,7 @@ def _renamed(block: Distributions) -> Distributions:
 
 
 def _joined(parts: Sequence[SampledSeries], grid: Grid, width: int, steps: int) -> Windows:
-    """Return the windows of all series of *parts*."""
+    """Return the windows of all series in *parts*."""
     labels = [of_series for part in parts for of_series in part.labels]
     nothing = (np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0))
     columns = [windows.without_stale(part) for part in parts] or [nothing]

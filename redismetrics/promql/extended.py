@@ -1,8 +1,8 @@
-"""Range vectors with the modifiers `anchored` and `smoothed`: samples beyond the window count too.
+"""Range vectors with the modifiers `anchored` and `smoothed`, which use samples beyond the window.
 
-An *anchored* window also has the last sample before it, within the lookback. A *smoothed* one has
-values at its edges, on the lines to the nearest samples outside, within the lookback on both sides
-(Prometheus' proposal 52).
+An *anchored* window also includes the last sample before it, within the lookback. A *smoothed* one
+has interpolated values at its edges, from the nearest samples outside, within the lookback on both
+sides (Prometheus' proposal 52).
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ ALLOWED = {
 
 
 def check_function(modifier: str, function: str) -> None:
-    """Raise `EvaluationFailed` if *function* does not take a range vector with *modifier*."""
+    """Raise `EvaluationFailed` if *function* does not accept a range vector with *modifier*."""
     if not function:
         raise InvalidExpression(
             f"parse error: a range with {modifier} must be in a call of one of "
@@ -41,7 +41,7 @@ def check_function(modifier: str, function: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """What is beyond a window.
+    """How far a window extends beyond its edges.
 
     Attributes:
         modifier: ``anchored`` or ``smoothed``.
@@ -56,13 +56,13 @@ class Extension:
     after: int
 
     def whole(self, start: int) -> tuple[int, int]:
-        """Return the end of the first extended window, and the width of all."""
+        """Return the end of the first extended window, and the width of all of them."""
         return start + self.after, self.before + self.width + self.after
 
 
 @dataclass(slots=True, eq=False)
 class _Edges:
-    """Windows with what is beyond them; indexes as in `WindowBlock`.
+    """Windows with the samples beyond them; indexes as in `WindowBlock`.
 
     Attributes:
         block: The extended windows.
@@ -116,7 +116,7 @@ def call_extended(
 
 
 def _difference(edges: _Edges, extension: Extension, *, is_counter: bool) -> Result:
-    """Return right minus left edge, and what resets of a counter between them took away."""
+    """Return right minus left edge, and the amount lost by counter resets between them."""
     block, first, last = edges.block, edges.first, edges.last
     left, right = taken(block.values, first), taken(block.values, last)
     if extension.modifier == "smoothed":
@@ -149,7 +149,7 @@ def _difference(edges: _Edges, extension: Extension, *, is_counter: bool) -> Res
 
 
 def _line(block: WindowBlock, before: Ints, after: Ints, at: Ints, *, is_counter: bool) -> Floats:
-    """Return the value at a time on the line between two samples; a reset begins at 0."""
+    """Interpolate between two samples; after a reset, start from 0."""
     x0, x1 = taken(block.times, before), taken(block.times, after)
     y0, y1 = taken(block.values, before), taken(block.values, after)
     if is_counter:
@@ -194,9 +194,9 @@ _FUNCTIONS: dict[str, Callable[[_Edges, Extension], Result]] = {
 
 
 def smoothed_values(windows: Windows, extension: Extension, budget: Budget) -> Vector:
-    """Return the values of an instant selector on the lines between its samples.
+    """Return the values of an instant selector, interpolated between its samples.
 
-    After the last sample its value is carried on; before the first there is none.
+    After the last sample, its value is carried forward; before the first, there is none.
     """
     shape = (len(windows), windows.grid.count)
     values, present = np.zeros(shape), np.zeros(shape, np.bool_)

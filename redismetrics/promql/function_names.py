@@ -1,4 +1,4 @@
-"""The names of all functions, by what they take."""
+"""The names of all functions, by type of argument."""
 
 # Functions of a range, which a source may work out itself.
 RANGE_FUNCTIONS = frozenset(

@@ -1,4 +1,4 @@
-"""Groups of series for aggregations, stacked so that one operation works on all of a size."""
+"""Groups of series for aggregations, stacked so that one operation handles all groups of a size."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Groups:
                 yield groups, order[begin[groups][:, None] + np.arange(size)]
 
     def ordered(self) -> tuple[Ints, Ints]:
-        """Return all rows, group after group, and where each group begins."""
+        """Return all rows, one group after another, and the start of each group."""
         order = np.argsort(self.number, kind="stable")
         sizes = np.bincount(self.number, minlength=len(self))
         return order, np.cumsum(sizes) - sizes

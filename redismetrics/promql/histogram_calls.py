@@ -1,4 +1,4 @@
-"""Functions of histograms: of distributions, and of classic histograms with the label `le`."""
+"""Histogram functions, for distributions and for classic histograms with the label `le`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,14 +28,14 @@ _FORCED = (
 
 @dataclass(slots=True)
 class HistogramCalls:
-    """One call of a function of histograms.
+    """One call of a histogram function.
 
     Attributes:
         run: The evaluation.
         grid: The times of the call.
         node: The call.
         arguments: Values of the arguments, without strings.
-        texts: Arguments that are strings.
+        texts: String arguments.
     """
 
     run: "Evaluation"
@@ -159,7 +159,7 @@ class HistogramCalls:
 
 
 def _of_block(block: Distributions, values: Floats) -> Vector:
-    """Return a number of each distribution; the names are dropped."""
+    """Return a number per distribution; the names are dropped."""
     return Vector(block.labels, values, block.present, np.ones(len(block), np.bool_))
 
 

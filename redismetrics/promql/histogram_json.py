@@ -24,7 +24,7 @@ _BOTH, _UPPER, _LOWER = 3, 0, 1
 
 
 def histogram_json(block: Distributions, row: int, steps: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the distributions of a series at *steps* as the API writes them."""
+    """Return the distributions of a series at *steps* in the form of the API."""
     with np.errstate(all="ignore"):
         single = block.take(np.array([row], np.int64))
         return [_histogram(single, step) for step in steps]

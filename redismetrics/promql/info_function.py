@@ -26,7 +26,7 @@ _Match = tuple[Labels, Bools]
 
 
 def info_matchers(given: Sequence[Matcher]) -> tuple[Matcher, ...]:
-    """Return the matchers that select info series: of `target_info` unless a name is given."""
+    """Return the matchers that select info series: `target_info`, unless a name is given."""
     names = [matcher.op for matcher in given if matcher.name == "__name__"]
     if not names:
         return (TARGET_INFO, *given)
@@ -37,7 +37,7 @@ def info_matchers(given: Sequence[Matcher]) -> tuple[Matcher, ...]:
 
 @dataclass(slots=True, eq=False)
 class InfoSeries:
-    """Info series at each step, the newest sample first among equals.
+    """Info series at each step; among equals, the one with the newest sample first.
 
     Attributes:
         vector: The series.
@@ -121,9 +121,9 @@ class _Finder:
     Attributes:
         series: The info series.
         rows: Rows of the info series by the identifying labels, then by name.
-        names: The labels to add; all if empty.
-        ignored: A series that all of these match is an info series itself, and stays as it is.
-        is_optional: True if a series without info series stays.
+        names: The labels to add; empty means all.
+        ignored: A series that matches all of these is itself an info series, and is left unchanged.
+        is_optional: Whether series without info series are kept.
     """
 
     series: InfoSeries
@@ -133,7 +133,7 @@ class _Finder:
     is_optional: bool
 
     def matches(self, labels: Labels) -> Iterator[_Match]:
-        """Yield the new labels of a series, and the steps at which it has them."""
+        """Yield the new labels of a series, and the steps where it has them."""
         steps = self.series.vector.steps
         name = labels.get("__name__", "")
         if self.ignored and all(matcher.predicate()(name) for matcher in self.ignored):

@@ -36,7 +36,7 @@ def at_steps(series: SampledSeries, selector: Selector, budget: Budget) -> tuple
 
 
 def _lookback(series: SampledSeries, selector: Selector) -> Ints:
-    """Return how long a sample of each series counts, in ms."""
+    """Return the lookback of each series, in ms."""
     if series.lookback is not None:
         return series.lookback
     default = LOOKBACK_MS if selector.lookback is None else selector.lookback

@@ -1,4 +1,4 @@
-"""Operators between two vectors: series with equal matching labels are joined."""
+"""Operators between two vectors: join series with equal matching labels."""
 
 from dataclasses import dataclass, replace
 
@@ -89,7 +89,7 @@ def join(left: Vector, right: Vector, node: Binary, budget: Budget) -> Vector:
     """Return ``left operator right`` for arithmetic and comparisons, without distributions.
 
     Raises:
-        EvaluationFailed: If several series match where one must.
+        EvaluationFailed: If several series match where only one may.
     """
     assert node.operator not in SET_OPERATORS
     matching = node.matching
@@ -115,7 +115,7 @@ def join(left: Vector, right: Vector, node: Binary, budget: Budget) -> Vector:
 
 @dataclass(slots=True, eq=False)
 class _Joined:
-    """Results of a join: what was matched, and which of it a comparison keeps."""
+    """Results of a join: the matched cells, and those kept by a comparison."""
 
     vector: Vector
     kept: Bools
@@ -125,7 +125,7 @@ class _Joined:
 def _check_one_side(
     many: Vector, one: Vector, other: Ints, groups: int, node: Binary, *, filled: bool
 ) -> None:
-    """Raise if two series of the one side are in a match group at the same step."""
+    """Raise if two series on the "one" side are in a match group at the same step."""
     if len(np.unique(other)) == len(other):
         return
     counts = np.zeros((groups, one.steps), np.int32)
@@ -147,13 +147,13 @@ def _check_one_side(
 
 
 def shown_labels(labels: Labels) -> str:
-    """Return labels as Prometheus writes them."""
+    """Return labels in Prometheus' notation."""
     return "{" + ", ".join(f'{name}="{labels[name]}"' for name in sorted(labels)) + "}"
 
 
 @dataclass(slots=True, eq=False)
 class _Pairs:
-    """Rows of both sides that meet; those of the one side are merged where labels allow it."""
+    """Matching rows of both sides; rows on the "one" side are merged where labels allow it."""
 
     many: Ints
     one: Ints
@@ -171,10 +171,10 @@ def _pairs(
     node: Binary,
     budget: Budget,
 ) -> _Pairs:
-    """Return which series meet.
+    """Return which series match.
 
-    Series of the one side with the same match group and the same included labels are never present
-    at the same step, so they are one row.
+    Series on the "one" side with the same match group and the same included labels are never
+    present at the same step, so they share a row.
     """
     included = by_labels(one.labels, node.matching.include)
     keys = list(zip(other.tolist(), included, strict=True))
@@ -208,7 +208,7 @@ def _joined(many: Vector, one: Vector, pairs: _Pairs, node: Binary) -> _Joined:
 
 
 def _filled_one(lonely: Vector, fill: float, node: Binary) -> _Joined:
-    """Return the results of series of the many side with a value in place of the one side."""
+    """Return the results of series on the "many" side with a fill value for the "one" side."""
     others = match_labels(lonely.labels, node.matching)
     values, kept = _values(node, lonely.values, np.full(lonely.values.shape, fill))
     group = np.full(len(lonely), -1, np.int64)
@@ -217,7 +217,7 @@ def _filled_one(lonely: Vector, fill: float, node: Binary) -> _Joined:
 
 
 def _filled_many(lonely: Vector, fill: float, node: Binary) -> _Joined:
-    """Return the results of series of the one side with a value in place of the many side."""
+    """Return the results of series on the "one" side with a fill value for the "many" side."""
     own = match_labels(lonely.labels, node.matching)
     values, kept = _values(node, np.full(lonely.values.shape, fill), lonely.values)
     group = np.full(len(lonely), -1, np.int64)
@@ -241,7 +241,7 @@ def _result(
     group: Ints,
     node: Binary,
 ) -> _Joined:
-    """Return the results with their labels, given those of both sides."""
+    """Return the results with their labels, given the labels of both sides."""
     labels = [_result_labels(*pair, node) for pair in zip(own, others, strict=True)]
     drop = values.drop | node.bool
     return _Joined(replace(values, labels=labels, drop=drop), values.present & kept, group)
@@ -269,7 +269,7 @@ def _result_labels(own: Labels, other: Labels, node: Binary) -> Labels:
 def _check_many_side(parts: list[_Joined], group: Ints, groups: int, node: Binary) -> None:
     """Raise if two results of a match group are the same series at the same step.
 
-    Also of results that a comparison leaves out.
+    This includes results that a comparison drops.
     """
     joined = parts[0]
     if not node.matching.many:

@@ -1,4 +1,4 @@
-"""Functions of the labels of series: `label_replace`, `label_join`, `sort_by_label`, `absent`."""
+"""Functions on the labels of series: `label_replace`, `label_join`, `sort_by_label`, `absent`."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ MAX_TEXT = 16 << 20
 def replace_label(
     vector: Vector, target: str, replacement: str, source: str, pattern: str
 ) -> Vector:
-    """Return *vector* with label *target* made of *source* where *pattern* matches."""
+    """Return *vector* with label *target* set from *source* where *pattern* matches."""
     try:
         regex = compiled(pattern)
     except InvalidExpression as error:
@@ -61,7 +61,7 @@ def _group(match: Any, name: str | None) -> str:
 
 
 def join_labels(vector: Vector, target: str, separator: str, sources: Sequence[str]) -> Vector:
-    """Return *vector* with label *target* made of the values of *sources*."""
+    """Return *vector* with label *target* joined from the values of *sources*."""
     for source in sources:
         _check_label("label_join", "source", source)
     _check_label("label_join", "destination", target)
@@ -128,7 +128,7 @@ def _relabelled(
 
 
 def sort_by_labels(vector: Vector, names: Sequence[str], *, descending: bool) -> Vector:
-    """Return the series sorted by labels, numbers in them by value; equal ones by all labels."""
+    """Return the series sorted by these labels, in natural order; ties are sorted by all labels."""
 
     def compare(first: int, second: int) -> int:
         one, other = vector.labels[first], vector.labels[second]
@@ -167,7 +167,7 @@ def sort_by_value(vector: Vector, *, descending: bool) -> Vector:
 
 
 def absent_labels(matchers: Sequence[Matcher]) -> Labels:
-    """Return the labels of a series that `absent` makes up: those that are matched by `=`."""
+    """Return the labels of the series returned by `absent`: those matched with `=`."""
     labels: Labels = {}
     several = set()
     for matcher in matchers:

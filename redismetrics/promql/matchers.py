@@ -14,7 +14,7 @@ _MAX_REGEX_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """A condition on one label. A label that a series does not have is empty.
+    """A condition on one label. A missing label counts as empty.
 
     Attributes:
         name: Name of the label; ``__name__`` is the metric.
@@ -30,9 +30,9 @@ class Matcher:
         return f"{self.name}{self.op}{self.value!r}"
 
     def predicate(self) -> Callable[[str], bool]:
-        """Return a function that says whether a value of the label matches.
+        """Return a function that returns whether a value of the label matches.
 
-        Ask it once per distinct value.
+        Call it once per distinct value.
 
         Raises:
             InvalidExpression: If the regular expression is invalid.

@@ -1,4 +1,4 @@
-"""Functions of the value of each sample: mathematics and dates."""
+"""Functions on the value of each sample: mathematics and dates."""
 
 from collections.abc import Callable
 
@@ -40,7 +40,7 @@ _PLAIN: dict[str, Callable[[Floats], Floats]] = {
 
 
 def calculate(name: str, vector: Vector, numbers: list[Scalar]) -> Vector:
-    """Return the function *name* of each value; *numbers* are its further arguments."""
+    """Apply the function *name* to each value; *numbers* are its other arguments."""
     match name:
         case "clamp":
             return _clamped(vector, numbers[0], numbers[1])
@@ -60,7 +60,7 @@ def _clamped(vector: Vector, low: Scalar, high: Scalar) -> Vector:
 
 
 def _rounded(vector: Vector, nearest: Scalar) -> Vector:
-    """Round to multiples of *nearest*, halves upwards; by its inverse, which is more exact."""
+    """Round to multiples of *nearest*, halves upwards; uses the inverse, which is more exact."""
     inverse = 1.0 / nearest
     return vector.with_values(np.floor(vector.values * inverse + 0.5) / inverse)
 

@@ -16,7 +16,7 @@ class Number:
     """A number.
 
     Attributes:
-        at: Where the node begins in the expression; all nodes have it.
+        at: Position of the node in the expression; all nodes have it.
     """
 
     at: int
@@ -33,13 +33,13 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class VectorSelector:
-    """Series of some matchers.
+    """Series selected by matchers.
 
     Attributes:
         range: Width of the window in ms; 0 for an instant selector.
         offset: Milliseconds into the past.
         moment: The time of `@`, if any.
-        modifier: ``anchored``, ``smoothed`` or nothing.
+        modifier: ``anchored``, ``smoothed`` or empty.
     """
 
     at: int
@@ -94,12 +94,12 @@ class Matching:
     """How two vectors are joined.
 
     Attributes:
-        on: True for ``on``; else *labels* are ignored.
+        on: True for ``on``; otherwise *labels* are ignored.
         labels: The labels of ``on`` or ``ignoring``.
         many: The side that may have several series in a match group: "", "left" or "right".
         include: Labels of ``group_left`` or ``group_right``, taken from the other side.
-        fill_left: Value that stands in for a missing sample of the left side, or of the side with
-            several series, if any.
+        fill_left: Value for a missing sample on the left side, or on the side with several series,
+            if any.
         fill_right: The same for the other side.
     """
 

@@ -1,4 +1,4 @@
-"""Warnings and infos of an evaluation, in Prometheus' words."""
+"""Warnings and infos of an evaluation, with Prometheus' messages."""
 
 from dataclasses import dataclass, field
 
@@ -14,10 +14,10 @@ _MAX_SHOWN = 10
 
 @dataclass(slots=True)
 class Notes:
-    """Collects warnings and infos, each once.
+    """Collects warnings and infos, without duplicates.
 
     Attributes:
-        expression: The text, to which the places in the notes refer.
+        expression: The text that positions in the notes refer to.
         warnings: Warnings in order.
         infos: Infos in order.
     """
@@ -47,7 +47,7 @@ class Notes:
 
 
 def _shown(notes: dict[str, None], kind: str) -> list[str]:
-    """Return the first notes, and how many more there are."""
+    """Return the first notes, and the number of others."""
     shown = list(notes)[:_MAX_SHOWN]
     if len(notes) > _MAX_SHOWN:
         shown.append(f"{len(notes) - _MAX_SHOWN} more {kind} annotations omitted")

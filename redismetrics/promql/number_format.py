@@ -1,4 +1,4 @@
-"""Numbers and times as Prometheus writes them, which is how Go does."""
+"""Numbers and times in the format of Prometheus, which is Go's."""
 
 import math
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ _NOT_FINITE = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 
 def format_values(values: Iterable[float]) -> list[str]:
-    """Return each sample's value as the HTTP API writes it.
+    """Format each sample's value like the HTTP API.
 
     These are the shortest digits that read back as the same float. Prometheus writes an exponent
     only below 1e-06 and from 1e+21 on; Python from 1e-04 down and from 1e+16 on.
@@ -25,7 +25,7 @@ def format_values(values: Iterable[float]) -> list[str]:
 
 
 def format_value(value: float) -> str:
-    """Return one value as text, as `format_values` does."""
+    """Format one value like `format_values`."""
     return format_values([value])[0]
 
 
@@ -36,13 +36,13 @@ def _rare(text: str) -> str:
 
 
 def format_label(value: float) -> str:
-    """Return *value* without an exponent (Go's 'f', -1), as `count_values` writes labels."""
+    """Format *value* without an exponent (Go's 'f', -1), for the labels of `count_values`."""
     text = format_value(value)
     return f"{Decimal(text):f}" if "e" in text else text
 
 
 def format_short(value: float) -> str:
-    """Return *value* as Go's %g, which messages use."""
+    """Format *value* like Go's %g, for messages."""
     if math.isfinite(value) and value != 0 and not 1e-4 <= abs(value) < 1e21:
         mantissa, _, exponent = f"{Decimal(repr(value)).normalize():E}".partition("E")
         return f"{mantissa}e{exponent[0]}{exponent[1:]:>02}"
@@ -50,7 +50,7 @@ def format_short(value: float) -> str:
 
 
 def format_time(time_ms: int) -> str:
-    """Return a time as Unix seconds, with milliseconds only if it has any."""
+    """Format a time as Unix seconds, with milliseconds only if needed."""
     seconds, milliseconds = divmod(abs(time_ms), 1000)
     sign = "-" if time_ms < 0 else ""
     return f"{sign}{seconds}.{milliseconds:03}" if milliseconds else f"{sign}{seconds}"

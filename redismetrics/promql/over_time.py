@@ -1,4 +1,4 @@
-"""Functions of windows of samples: counts, sums, extremes, first and last."""
+"""Functions on windows of samples: counts, sums, extremes, first and last."""
 
 from collections.abc import Callable
 
@@ -40,8 +40,8 @@ def _reduced(block: WindowBlock, operation: np.ufunc, values: Floats) -> Floats:
 def in_tree(operation: np.ufunc, values: Floats, first: Ints, last: Ints) -> Floats:
     """Return *operation* over each window ``first .. last - 1``, which must not be empty.
 
-    Windows are put together from the nodes of a binary tree over all values, as in a segment tree:
-    two nodes of each level at most, however long the window is.
+    Windows are assembled from the nodes of a segment tree over all values: at most two nodes per
+    level, however long the window is.
     """
     identity = 0.0 if operation is np.add else np.nan
     result = np.full(len(first), identity)
@@ -111,7 +111,7 @@ def time_of_last(block: WindowBlock) -> Result:
 
 
 def taken(column: Floats | Ints, at: Ints) -> Floats:
-    """Return elements of a column; undefined where *at* is outside."""
+    """Return elements of a column; undefined where *at* is out of range."""
     if not len(column):
         return np.zeros(at.shape)
     return column[np.clip(at, 0, len(column) - 1)].astype(np.float64)
@@ -126,7 +126,7 @@ def time_of_minimum(block: WindowBlock) -> Result:
 
 
 def _time_of(block: WindowBlock, extremes: Floats) -> Result:
-    """Return the time of the last sample that is the extreme; of the last one if all are NaN."""
+    """Return the time of the last extreme sample, or of the last sample if all are NaN."""
     result = np.zeros(block.first.shape)
     for part in block.expanded(block.sizes > 0):
         extreme = part.spread(extremes.reshape(-1)[part.cells])
@@ -146,7 +146,7 @@ def resets(block: WindowBlock) -> Result:
 
 
 def _events(block: WindowBlock, happened: Bools) -> Result:
-    """Count what happened between neighbouring samples of each window."""
+    """Count events between neighbouring samples of each window."""
     counted = np.concatenate([[0], np.cumsum(happened)]) if len(block.values) else np.zeros(1)
     found = taken(counted, block.last - 1) - taken(counted, block.first)
     return _filled(block, np.where(block.sizes > 0, found, 0.0))

@@ -1,7 +1,7 @@
-"""Parse an expression with promql-parser, and give its tree positions.
+"""Parse an expression with promql-parser, and add positions to its tree.
 
-promql-parser keeps no positions and loses negative times of `@`. Its tree has the order of the
-expression, so both are taken from the tokens while it is converted.
+promql-parser has no positions and loses negative times of `@`. Its tree has the order of the
+expression, so both are taken from the tokens during conversion.
 """
 
 import re
@@ -38,7 +38,7 @@ def parse(expression: str) -> Node:
     """Return the syntax tree of an expression.
 
     Raises:
-        InvalidExpression: If it cannot be parsed or exceeds the bounds of `tokens`.
+        InvalidExpression: If it cannot be parsed or exceeds the limits of `tokens`.
         MissingExtra: If promql-parser or google-re2 is not installed.
     """
     parser = import_parser()
@@ -57,10 +57,10 @@ def parse(expression: str) -> Node:
 
 
 def formatted(expression: str) -> str:
-    """Return an expression in Prometheus' layout.
+    """Return an expression in Prometheus' standard format.
 
-    What the parser does not know, such as calculated durations, stays as it is written, and so does
-    the rest of such an expression.
+    An expression with syntax that the parser does not know, such as calculated durations, is
+    returned unchanged.
 
     Raises:
         InvalidExpression: Like `parse`.
@@ -83,7 +83,7 @@ def import_parser() -> Any:
 
 
 def _explained(expression: str, tokens: list[Token], error: ValueError) -> InvalidExpression:
-    """Return the parser's error with a place, if the tokens show what it could not parse."""
+    """Return the parser's error with a position, if the tokens show what it could not parse."""
     reason, at = str(error), 0
     if reason == "invalid promql query":
         reason = "unexpected token or end of input"
@@ -104,7 +104,7 @@ def _explained(expression: str, tokens: list[Token], error: ValueError) -> Inval
 
 
 def _unquoted(token: str, parsed: str) -> str:
-    r"""Return the value of a string: \xff is a byte, not a character as the parser has it.
+    r"""Return the value of a string, in which \xff is a byte, not a character as in the parser.
 
     Bytes that are not UTF-8 become surrogates.
     """
@@ -181,7 +181,7 @@ class _Converter:
         return token.text
 
     def _skip_brackets(self, opening: str) -> None:
-        """Skip brackets and what is in them, if they come next."""
+        """Skip brackets and their contents, if they come next."""
         depth = 0
         while self._is(opening) or depth:
             depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(self._skip(), 0)
@@ -200,12 +200,12 @@ class _Converter:
         return width, step
 
     def _duration(self, plain: timedelta, at: int) -> Duration:
-        """Return the calculated duration that is here, else the plain one, which must be > 0."""
+        """Return the calculated duration at this position, or the plain one, which must be > 0."""
         found = self._plain.calculations.get(self._here())
         return self._positive(plain, at) if found is None else found
 
     def _modifiers(self, plain: timedelta | None) -> tuple[Duration, Moment | None, str]:
-        """Skip `offset` and `@`; return the offset, the moment of `@`, and `anchored` or so."""
+        """Skip `offset` and `@`; return the offset, the time of `@`, and the modifier."""
         modifier = self._modifier_here()
         moment: Moment | None = None
         offset: Duration = _ms(plain)
@@ -224,7 +224,7 @@ class _Converter:
         return offset, moment, modifier
 
     def _modifier_here(self) -> str:
-        """Return the modifier that was taken out between the last token and the next, or ""."""
+        """Return the modifier that was removed between the last and the next token, or ""."""
         after = self._tokens[self._next - 1].at
         until = self._here() if self._next < len(self._tokens) else len(self._expression)
         for at, modifier in self._plain.modifiers.items():

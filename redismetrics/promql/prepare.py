@@ -1,4 +1,4 @@
-"""Prepare an expression: which selectors it needs at which times, and in which order it is run."""
+"""Prepare an expression: its selectors with their times, and the order of evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,17 +30,17 @@ Kind = Literal["instant", "range"]
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One node of the tree, to be run after its arguments.
+    """One node of the tree, which is run after its arguments.
 
     Attributes:
         node: The node.
         grid: The times at which it is evaluated.
-        arity: How many results of earlier instructions it takes.
+        arity: The number of results of earlier instructions that it uses.
         selector: Number of its selector, or -1.
         inner: The times of a subquery's expression.
         ends: The ends of a subquery's windows.
         width: The width of a subquery's windows in ms.
-        extension: What is beyond the windows of a selector with `anchored` or `smoothed`.
+        extension: How windows of a selector with `anchored` or `smoothed` are extended.
     """
 
     node: Node
@@ -59,11 +59,11 @@ class Prepared:
 
     Attributes:
         expression: The text.
-        kind: Whether one moment or a range is asked for.
+        kind: Whether this is an instant or a range query.
         grid: The times of the result.
-        end: The last time that was asked for, which may be after the last step.
-        selectors: What to ask the source, each once.
-        program: The instructions in the order in which they run.
+        end: The requested end, which may be after the last step.
+        selectors: The distinct selectors for the source.
+        program: The instructions in order of execution.
     """
 
     expression: str
@@ -95,9 +95,9 @@ def prepare(
     Args:
         expression: PromQL.
         start: First time, Unix ms.
-        end: Last time at most, Unix ms; equal to *start* for an instant query.
-        step: Distance of the times in ms; 0 for an instant query.
-        lookback: How long a sample counts in ms; None means a metric's own, or 5 minutes.
+        end: End, inclusive, Unix ms; equal to *start* for an instant query.
+        step: Step in ms; 0 for an instant query.
+        lookback: Lookback in ms; None means the metric's own, or 5 minutes.
 
     Raises:
         InvalidExpression: If the expression is invalid, or not for a range query.
@@ -109,7 +109,7 @@ def prepare(
 def prepare_tree(
     tree: Node, expression: str, start: int, end: int, step: int, *, lookback: int | None = None
 ) -> Prepared:
-    """Return an expression that was parsed before, ready to be evaluated; see `prepare`."""
+    """Return a parsed expression ready to be evaluated; see `prepare`."""
     kind: Kind = "range" if step else "instant"
     if step < 0 or end < start or (not step and end != start):
         raise InvalidExpression(
@@ -130,7 +130,7 @@ def prepare_tree(
 
 
 def strip(node: Node) -> Node:
-    """Return what is in the parentheses, if any."""
+    """Return *node* without surrounding parentheses."""
     while isinstance(node, nodes.Parentheses):
         node = node.expression
     return node
@@ -168,7 +168,7 @@ class _Compiler:
         return list(self._numbers)
 
     def compile(self, node: Node, grid: Grid, function: str = "") -> Step[None]:
-        """Append the instructions of *node*, an argument of *function*, if of any."""
+        """Append the instructions of *node*, which may be an argument of *function*."""
         children: Sequence[Node] = ()
         selector, inner, ends, width, extension = -1, None, None, 0, None
         match node:
@@ -252,7 +252,7 @@ class _Compiler:
     def _reference(
         self, grid: Grid, offset: Duration, moment: Moment | None
     ) -> tuple[int, int, int]:
-        """Return start, step and count of the times that a selector looks at."""
+        """Return start, step and count of the times that a selector covers."""
         offset = self._ms(offset)
         if moment is None:
             return grid.start - offset, grid.step if grid.count > 1 else 0, grid.count

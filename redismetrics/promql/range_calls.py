@@ -1,4 +1,4 @@
-"""Functions of range vectors: all windows, block by block."""
+"""Functions on range vectors: all windows, block by block."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ _OF_WINDOWS = {**over_time.FUNCTIONS, **rates.FUNCTIONS, "deriv": trends.derivat
 def call_with_range(
     name: str, windows: Windows, numbers: list[Scalar], grid: Grid, budget: Budget
 ) -> Vector:
-    """Return the function *name* of each window; *numbers* are its other arguments."""
+    """Apply the function *name* to each window; *numbers* are its other arguments."""
     count = grid.count if numbers else windows.grid.count
     budget.hold(len(windows) * max(count, windows.grid.count))
     values = np.zeros((len(windows), count))
@@ -44,7 +44,7 @@ def call_with_range(
 
 
 def _at_each_step(block: WindowBlock, count: int) -> WindowBlock:
-    """Return the same window at each step, if there is only one."""
+    """Repeat the window at each step, if there is only one."""
     shape = (block.first.shape[0], count)
     return WindowBlock(
         block.times,

@@ -30,7 +30,7 @@ def check_count(name: str, count: Scalar) -> None:
 def keep_extremes(vector: Vector, node: Aggregation, count: Scalar, budget: Budget) -> Vector:
     """Return the series with the *count* largest or smallest values of each group at each step.
 
-    Of equal values the earlier series is kept; NaN is kept last.
+    Among equal values, the earlier series is kept; NaN is kept last.
     """
     groups = group_labels(vector.labels, node)
     kept = np.zeros(vector.present.shape, np.bool_)
@@ -52,7 +52,7 @@ def keep_extremes(vector: Vector, node: Aggregation, count: Scalar, budget: Budg
 
 
 def _order(values: Floats, present: Bools) -> Ints:
-    """Return the order of values along axis 1: numbers, then NaN, then what is not present."""
+    """Return the order of values along axis 1: numbers, then NaN, then absent values."""
     rank = np.where(present, np.where(np.isnan(values), 1, 0), 2).astype(np.int8)
     if not rank.any():
         return np.argsort(values, axis=1, kind="stable")
@@ -62,7 +62,7 @@ def _order(values: Floats, present: Bools) -> Ints:
 
 
 def _chosen(vector: Vector, groups: Groups, kept: Bools, rank: Ints) -> Vector:
-    """Return the series that are kept at any step; of an instant query ordered by rank."""
+    """Return the series that are kept at any step; for an instant query, ordered by rank."""
     rows = np.flatnonzero(kept.any(axis=1))
     if vector.steps == 1:
         rows = rows[np.lexsort((rank[rows, 0], groups.number[rows]))]
@@ -72,7 +72,7 @@ def _chosen(vector: Vector, groups: Groups, kept: Bools, rank: Ints) -> Vector:
 
 
 def keep_first(vector: Vector, node: Aggregation, count: Scalar) -> Vector:
-    """Return the first *count* series of each group that are present at each step."""
+    """Return the first *count* present series of each group at each step."""
     labels, present = _all_series(vector)
     groups = group_labels(labels, node)
     kept = np.zeros(present.shape, np.bool_)
@@ -93,7 +93,7 @@ def keep_ratio(vector: Vector, ratio: Scalar) -> Vector:
 
 
 def _place(labels: Labels) -> float:
-    """Return a number from 0 to 1 that only depends on the labels."""
+    """Return a number from 0 to 1 that depends only on the labels."""
     text = repr(sorted(labels.items())).encode(errors="surrogatepass")
     number = int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big")
     return number / 2.0**48
@@ -114,7 +114,7 @@ def _kept(vector: Vector, kept: Bools) -> Vector:
 
 
 def count_values(vector: Vector, node: Aggregation, label: str, budget: Budget) -> Vector:
-    """Return how many series of each group have each value, which becomes *label*."""
+    """Return the number of series in each group with each value, which becomes *label*."""
     values, number = np.unique(vector.values[vector.present], return_inverse=True)
     series, step = np.nonzero(vector.present)
     budget.check()

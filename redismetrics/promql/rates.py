@@ -1,4 +1,4 @@
-"""Rates of counters and gauges from samples, extrapolated as Prometheus does it."""
+"""Rates of counters and gauges from samples, extrapolated like Prometheus."""
 
 from collections.abc import Callable
 
@@ -28,9 +28,8 @@ def delta(block: WindowBlock) -> Result:
 def _extrapolated(block: WindowBlock, *, is_counter: bool, is_rate: bool) -> Result:
     """Return the difference of last and first sample, extrapolated to the edges of the window.
 
-    An edge further away than `_NEAR` average distances between samples is not reached: the series
-    is taken to begin or end half a distance beyond its sample. A counter is not extrapolated below
-    zero.
+    If an edge is further away than `_NEAR` average distances between samples, the series is assumed
+    to begin or end half a distance beyond its sample. A counter is not extrapolated below zero.
     """
     first, last = block.first, block.last - 1
     present = last > first

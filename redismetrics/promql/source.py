@@ -1,7 +1,7 @@
 """
-What a source of series is asked, and the columns that it answers with.
+The interface of a source of series: queries in, columns out.
 
-An expression names all its selectors before it is evaluated, so evaluating does no I/O:
+All selectors of an expression are known before it is evaluated, so the evaluation does no I/O:
 
 1. `prepare(expression, start, end, step, lookback=)` of `prepare.py`, all times in Unix ms and a
    step of 0 for an instant query, parses and checks; it returns an object with *selectors*.
@@ -10,9 +10,10 @@ An expression names all its selectors before it is evaluated, so evaluating does
 3. Its method ``evaluate(answers, budget)`` takes the answers in the same order and returns the
    result, with warnings and infos.
 
-A selector asks for the series of some matchers at `count` times, `start`, `start + step`, ... in
-Unix milliseconds; `offset` and `@` are already in these times. It is an *instant* selector, or a
-*range* selector of a function: `rate(m[5m])`. For each series the source chooses how to answer:
+A selector requests the series of some matchers at `count` times, `start`, `start + step`, ... in
+Unix milliseconds; `offset` and `@` are already included in these times. It is an *instant*
+selector, or a *range* selector of a function: `rate(m[5m])`. For each series the source chooses how
+to answer:
 
 ====================  ==========================================================================
 `SampledSeries`       Recorded samples. The evaluator does what Prometheus does with them:
@@ -26,8 +27,8 @@ Unix milliseconds; `offset` and `@` are already in these times. It is an *instan
                       Prometheus calls a native histogram.
 ====================  ==========================================================================
 
-One answer may hold parts of all kinds, and several of one kind. A source that has no better answer
-for a function returns `SampledSeries`: the evaluator knows all functions of them.
+One answer may have parts of all kinds, and several of the same kind. A source without a better
+answer for a function returns `SampledSeries`: the evaluator supports all functions on them.
 """
 
 from collections.abc import Sequence
@@ -57,15 +58,15 @@ class Selector:
     Attributes:
         matchers: A series must match all of them.
         start: First time, Unix ms.
-        step: Distance of the times in ms; 0 if there is only one.
+        step: Step between the times in ms; 0 if there is only one.
         count: Number of times, at least 1.
         range: Width of the window in ms; 0 for an instant selector.
         function: Name of the function of a range selector, such as ``rate``. Empty for an instant
             selector. Also empty for a range selector that only samples can answer: one that is
             itself the result, ``m[5m]``, of a function with more arguments, or with `anchored` or
             `smoothed`. The answer to it must be `SampledSeries`.
-        lookback: The `lookback_delta` of the request in ms; None if there was none, so that a
-            metric's own, or the default of 5 minutes, holds.
+        lookback: The `lookback_delta` of the request in ms; None if there was none, so that the
+            metric's own, or the default of 5 minutes, applies.
     """
 
     matchers: tuple[Matcher, ...]
@@ -97,18 +98,18 @@ class Selector:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampledSeries:
-    """Recorded samples of some series, one series after another, by time within each.
+    """Recorded samples of some series, one series after another, each ordered by time.
 
     Attributes:
         labels: Labels of each series.
         offsets: Series i has the samples ``offsets[i] .. offsets[i + 1]``; shape (series + 1,).
-        times: Unix ms, rising strictly within a series, shape (samples,). All samples within
-            `Selector.reach` must be there; more do no harm.
+        times: Unix ms, strictly ascending within a series, shape (samples,). All samples within
+            `Selector.reach` must be included; others are ignored.
         values: Shape (samples,).
         stale: True for a staleness marker, which ends its series; shape (samples,). None means
             none.
-        lookback: How long a sample of each series counts in ms, shape (series,). None means the
-            selection's, else 5 minutes. Only for instant selectors.
+        lookback: Lookback of each series in ms, shape (series,). None means the selector's, or 5
+            minutes. Only for instant selectors.
     """
 
     labels: Sequence[Labels]
@@ -121,7 +122,7 @@ class SampledSeries:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ComputedSeries:
-    """A value of each series at each time of the selector.
+    """The value of each series at each time of the selector.
 
     Attributes:
         labels: Labels of each series.
@@ -136,25 +137,25 @@ class ComputedSeries:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistributionSeries:
-    """A distribution of observations of each series at each time of the selector.
+    """The distribution of observations of each series at each time of the selector.
 
     A *cell* is a series at a time; its number is ``series * count + time``. A cell may have rows in
-    several parts, and several rows in one: they are merged when a percentile is computed, as
-    `queries` does it, so the source need not merge digests.
+    several parts, and several rows in one part: they are merged when a percentile is computed, as
+    in `queries`, so the source need not merge digests.
 
     For `rate`, counts, totals and squares are per second, and `scale` is 1 / seconds: weights stay
     whole numbers.
 
     Attributes:
         labels: Labels of each series.
-        present: True where there is a distribution, if only an empty one; shape (series, count).
-        count: Number of observations; 0 where not present. Shape (series, count), like the next.
+        present: True where there is a distribution, even an empty one; shape (series, count).
+        count: Number of observations; 0 where not present. Shape (series, count), like those below.
         total: Sum of the observations.
         m2: Sum of the squared differences from the mean.
         low: Smallest observation; infinite where there is none.
         high: Largest observation; minus infinite where there is none.
         points: Points of the digests. `SortedPoints.group` is the number of the cell.
-        scale: What one unit of weight of a point counts.
+        scale: The value of one unit of weight of a point.
     """
 
     labels: Sequence[Labels]
@@ -170,14 +171,14 @@ class DistributionSeries:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selected:
-    """The answer to one selector; no two series of it have the same labels.
+    """The answer to one selector; no two series have the same labels.
 
     Attributes:
-        samples: Parts that are recorded samples.
-        values: Parts that are worked out.
-        distributions: Parts that are distributions.
-        warnings: What the user should know: results may be wrong.
-        infos: What the user should know: ``did you mean `jobs_completed_total`?``
+        samples: Parts with recorded samples.
+        values: Parts with computed values.
+        distributions: Parts with distributions.
+        warnings: Warnings for the user: results may be wrong.
+        infos: Hints for the user: ``did you mean `jobs_completed_total`?``
     """
 
     samples: Sequence[SampledSeries] = ()
@@ -188,11 +189,11 @@ class Selected:
 
 
 class Source(Protocol):
-    """Something that answers selectors where it is asked, such as series in memory."""
+    """A source that answers selectors directly, such as series in memory."""
 
     def select(self, selectors: Sequence[Selector], budget: Budget) -> Sequence[Selected]:
         """Return the answer to each selector.
 
-        Count what is read with `Budget.read`, and call `Budget.check` during long work.
+        Count samples with `Budget.read`, and call `Budget.check` during long work.
         """
         ...

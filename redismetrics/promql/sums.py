@@ -1,7 +1,7 @@
-"""Sums that do not lose small numbers beside large ones.
+"""Sums that do not lose small numbers next to large ones.
 
-Prometheus adds with Kahan's compensation. Plain sums are as good unless numbers cancel out, so
-only those are added again.
+Prometheus uses Kahan summation. Plain sums are as good unless numbers cancel out, so only those are
+recomputed.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ MAX_CANCELLATION = 1e4
 
 
 def compensated(values: Floats, sizes: Ints) -> Floats:
-    """Return the sum of each run of *values*, as if added with twice the digits.
+    """Return the sum of each run of *values*, as if added with twice the precision.
 
     Pairs are added level by level, with the error of each addition (two-sum, Knuth 1969; Ogita,
     Rump and Oishi, "Accurate Sum and Dot Product", 2005). Runs must not be empty.
@@ -44,6 +44,6 @@ def is_exact(values: Floats) -> bool:
 
 
 def cancels(total: Floats, absolute: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Return where numbers cancelled out so much that digits may be lost."""
+    """Return where numbers cancel out so much that digits may be lost."""
     found = absolute > MAX_CANCELLATION * np.abs(total)
     return found & np.isfinite(absolute)

@@ -1,4 +1,4 @@
-"""Series in memory behind the evaluator, for tests."""
+"""In-memory series for the evaluator, for tests."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -81,7 +81,7 @@ def _matching(
 
 
 class Backend:
-    """What a runner of Prometheus' test scripts needs: `reset`, `load` and `eval`."""
+    """The interface for a runner of Prometheus' test scripts: `reset`, `load` and `eval`."""
 
     def __init__(self) -> None:
         self._source = SeriesInMemory()
@@ -98,8 +98,8 @@ class Backend:
     def eval(self, query: str, start_ms: int, end_ms: int, step_ms: int) -> dict[str, Any]:
         """Return the `data` object of the HTTP API with warnings and infos.
 
-        A *step_ms* of 0 asks for one moment. If the module `promqltest` is loaded, errors are its
-        `QueryFailed`.
+        A *step_ms* of 0 means an instant query. If the module `promqltest` is loaded, errors are
+        its `QueryFailed`.
         """
         try:
             return self._evaluated(query, start_ms, end_ms, step_ms)

@@ -1,8 +1,8 @@
-"""One linear scan of an expression: its tokens, and bounds that protect the parser.
+"""One linear scan of an expression: its tokens, and limits that protect the parser.
 
-promql-parser is recursive, and slow on long chains: a sum of 5,000 terms overflows the stack of a
-thread and ends the process, and 8 kB of additions take 0.7 s, which no time-out can interrupt. So
-nothing reaches it that exceeds the bounds here.
+promql-parser is recursive, and slow on long chains: a sum of 5,000 terms overflows the thread's
+stack and crashes the process, and 8 kB of additions take 0.7 s, which no timeout can interrupt. So
+nothing that exceeds the limits here reaches it.
 """
 
 import difflib
@@ -66,7 +66,7 @@ _TOKEN = re.compile(
 
 
 class Token(NamedTuple):
-    """A token: its kind (text, number, word or symbol), its text, and where it begins."""
+    """A token: its kind (text, number, word or symbol), its text and its position."""
 
     kind: str
     text: str
@@ -74,19 +74,19 @@ class Token(NamedTuple):
 
 
 def place(expression: str, at: int) -> str:
-    """Return the place of a character as Prometheus writes it: ``line:column``, from 1."""
+    """Return the position of a character in Prometheus' notation: ``line:column``, from 1."""
     return f"{expression.count(chr(10), 0, at) + 1}:{at - expression.rfind(chr(10), 0, at)}"
 
 
 def refuse(expression: str, at: int, reason: str) -> NoReturn:
-    """Raise `InvalidExpression` with the place of a character and *reason*."""
+    """Raise `InvalidExpression` with the position of a character and *reason*."""
     raise InvalidExpression(f"{place(expression, at)}: parse error: {reason}")
 
 
 def scan(expression: str, functions: Collection[str]) -> list[Token]:
     """Return the tokens of an expression, without white space and comments.
 
-    *functions* are the names that may be called.
+    *functions* are the names of known functions.
 
     Raises:
         InvalidExpression: If the expression is too long, nests too deeply or has too many
@@ -130,7 +130,7 @@ def _refuse_character(expression: str, at: int) -> NoReturn:
 
 
 def _check_brackets(expression: str, tokens: list[Token]) -> None:
-    """Check that brackets match, and count what costs the parser time and stack."""
+    """Check that brackets match, and limit what costs the parser time and stack."""
     opened: list[Token] = []
     operators = 0
     in_braces = False

@@ -1,4 +1,4 @@
-"""Recursion without Python's stack: an expression may be deeper than the interpreter allows."""
+"""Recursion without Python's stack, because expressions may be nested deeper than it allows."""
 
 from collections.abc import Generator
 from typing import Any, TypeVar

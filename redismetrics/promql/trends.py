@@ -23,7 +23,7 @@ def prediction(block: WindowBlock, seconds: Floats, at: Floats) -> Result:
 
     Args:
         block: Windows, one for each step.
-        seconds: How long after *at* the value is wanted, shape (steps,).
+        seconds: How long after *at* to predict, shape (steps,).
         at: Time of each step, Unix ms, shape (steps,).
     """
     result = np.zeros(block.first.shape)
@@ -38,7 +38,7 @@ def prediction(block: WindowBlock, seconds: Floats, at: Floats) -> Result:
 def _line(part: Expanded) -> tuple[Floats, Floats, Floats]:
     """Return the slope per second, and time (s) and value of a point of each window's line.
 
-    Least squares around the means, so that large times and values cost no digits.
+    Least squares around the means, so that large times and values do not cost precision.
     """
     origin = part.times[part.starts]
     time = (part.times - np.repeat(origin, part.sizes)) / 1000
@@ -106,7 +106,7 @@ def _smooth(part: Expanded, factor: float, trend: float) -> Floats:
 
 
 def _influence(factor: float, trend: float, count: int) -> Floats:
-    """Return how a state (s(i-1), s(i-2), b(i-1)) influences s k steps later, for k from 0.
+    """Return how a state (s(i-1), s(i-2), b(i-1)) influences s after k steps, for k from 0.
 
     The shape is (at least *count*, 3). The first column is also the influence of a sample.
     """

@@ -1,6 +1,6 @@
-"""Syntax that promql-parser does not know, taken out of an expression before it is parsed.
+"""Syntax that promql-parser does not know, replaced in an expression before it is parsed.
 
-Something plain of the same length takes its place, so that places in the expression stay.
+It is replaced by known syntax of the same length, so that positions do not change.
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ _POSITIVE = '{a="b"}'
 
 @dataclass(frozen=True, slots=True)
 class PlainExpression:
-    """An expression that the parser knows, and what was taken out of it, by place.
+    """An expression that the parser can parse, and what was removed from it, by position.
 
     Attributes:
         text: The expression.
         calculations: Calculated durations.
         modifiers: `anchored` and `smoothed`.
-        selectors: Second arguments of `info` that only exclude, with one more matcher.
+        selectors: Second arguments of `info` with only negative matchers, with one more matcher.
     """
 
     text: str
@@ -32,7 +32,7 @@ class PlainExpression:
 
 
 def take_out(expression: str, tokens: list[Token]) -> PlainExpression:
-    """Return the expression without what the parser does not know."""
+    """Return the expression without syntax that the parser does not know."""
     text, calculations = cut_out(expression, tokens)
     text, modifiers = _without_modifiers(text, tokens)
     text, selectors = _without_negatives(text, tokens)
@@ -40,7 +40,7 @@ def take_out(expression: str, tokens: list[Token]) -> PlainExpression:
 
 
 def _without_modifiers(expression: str, tokens: list[Token]) -> tuple[str, dict[int, str]]:
-    """Return *expression* without `anchored` and `smoothed`, and these by place.
+    """Return *expression* without `anchored` and `smoothed`, and their positions.
 
     The parser does not know them. They follow a selector, or its `offset` or `@`.
     """
@@ -57,9 +57,9 @@ def _without_modifiers(expression: str, tokens: list[Token]) -> tuple[str, dict[
 
 
 def _without_negatives(expression: str, tokens: list[Token]) -> tuple[str, dict[int, str]]:
-    """Return *expression* with other matchers in place of those of `info` that only exclude.
+    """Return *expression* with replaced matchers where those of `info` are only negative.
 
-    The parser requires one that does not match the empty text.
+    The parser requires a matcher that does not match the empty string.
     """
     found: dict[int, str] = {}
     if not any(token.text == "info" for token in tokens):

@@ -1,4 +1,4 @@
-"""What expressions evaluate to: series by steps, with presence apart from NaN."""
+"""The values of expressions: series by steps, with presence separate from NaN."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +44,7 @@ class Vector:
         labels: Labels of each series.
         values: Shape (series, steps); undefined where not present.
         present: Shape (series, steps).
-        drop: True for a series whose name is left out of the result, shape (series,). Until then
+        drop: True for a series whose name is dropped from the result, shape (series,). Until then,
             `label_replace` and `by (__name__)` see it, as in Prometheus with the feature flag
             promql-delayed-name-removal.
         distributions: Series whose values are distributions.
@@ -94,7 +94,7 @@ K = TypeVar("K")
 
 
 def key_of(labels: Labels) -> tuple[tuple[str, str], ...]:
-    """Return something that is equal for equal labels."""
+    """Return a key that is equal for equal labels."""
     return tuple(sorted(labels.items()))
 
 
@@ -120,7 +120,7 @@ def number_keys(keys: Iterable[K]) -> tuple[Ints, list[K]]:
 
 
 def merge_same_labels(vector: Vector, keys: Sequence[object] | None = None) -> Vector:
-    """Return *vector* with series of equal labels as one.
+    """Return *vector* with series of equal labels merged.
 
     Raises:
         EvaluationFailed: If two of them are present at the same step.
@@ -148,7 +148,7 @@ def merge_same_labels(vector: Vector, keys: Sequence[object] | None = None) -> V
 
 
 def drop_names(vector: Vector) -> Vector:
-    """Return *vector* without the names that are to be dropped.
+    """Return *vector* without the names marked to be dropped.
 
     Raises:
         EvaluationFailed: If two series with equal labels are then present at the same step.
@@ -164,7 +164,7 @@ def drop_names(vector: Vector) -> Vector:
 
 
 def concatenate(parts: Sequence[Vector], steps: int) -> Vector:
-    """Return all series of *parts*; names and distributions stay."""
+    """Return all series of *parts*, with names and distributions."""
     parts = [part for part in parts if len(part) or part.distributions]
     if not parts:
         return Vector.empty(steps)
@@ -181,17 +181,17 @@ def concatenate(parts: Sequence[Vector], steps: int) -> Vector:
 
 
 def map_rows(vector: Vector, function: Callable[[Floats], Floats]) -> Vector:
-    """Return the vector of *function* of all values."""
+    """Apply *function* to all values of a vector."""
     return vector.with_values(function(vector.values))
 
 
 def vector_of(value: Scalar) -> Vector:
-    """Return a scalar as a vector of one series without labels."""
+    """Return a scalar as a vector with one series without labels."""
     return Vector([{}], value[None, :], np.ones((1, len(value)), np.bool_), np.zeros(1, np.bool_))
 
 
 def stretched(vector: Vector, steps: int) -> Vector:
-    """Return a vector of one moment at each of *steps*."""
+    """Return a vector at a single time repeated at each of *steps*."""
     if vector.steps == steps:
         return vector
     shape = (len(vector), steps)

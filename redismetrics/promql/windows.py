@@ -24,10 +24,10 @@ CALL_SAMPLES = 1 << 26
 
 
 def counts_until(offsets: Ints, times: Ints, grid: Grid) -> Ints:
-    """Return how many samples of each series are not later than each time, shape (series, count).
+    """Return the number of samples of each series up to each time, shape (series, count).
 
-    Each is counted from the first sample of its series. The cost is that of reading all samples
-    and writing the result; nothing is searched.
+    Counts start at the first sample of the series. The cost is that of reading all samples and
+    writing the result, without any search.
     """
     series = len(offsets) - 1
     begin, end = int(offsets[0]), int(offsets[-1])
@@ -50,10 +50,10 @@ class WindowBlock:
         values: Shape (samples,).
         starts: True for the first sample of a series, shape (samples,).
         first: Index of the first sample of each window, shape (series, windows).
-        last: Index behind the last sample, like *first*.
+        last: Index after the last sample, like *first*.
         ends: End of each window, Unix ms, shape (windows,).
         width: Width of the windows in ms. They are open on the left.
-        budget: Checked between parts of long work.
+        budget: Budget to check between parts of long work.
     """
 
     times: Ints
@@ -71,9 +71,9 @@ class WindowBlock:
         return self.last - self.first
 
     def parts(self, cells: Bools, samples: int) -> Iterator[Ints]:
-        """Yield the flat numbers of the windows where *cells* is true, part by part.
+        """Yield the flat numbers of the windows where *cells* is true, in parts.
 
-        The windows of a part have at most *samples* in all, unless it is a single one.
+        The windows of a part have at most *samples* samples in total, unless it is a single one.
         """
         chosen = np.flatnonzero(cells)
         ends = np.cumsum(self.sizes.reshape(-1)[chosen])
@@ -86,7 +86,7 @@ class WindowBlock:
             begin = stop
 
     def expanded(self, cells: Bools) -> Iterator["Expanded"]:
-        """Yield the windows where *cells* is true with a copy of their samples, part by part."""
+        """Yield the windows where *cells* is true with a copy of their samples, in parts."""
         first, sizes = self.first.reshape(-1), self.sizes.reshape(-1)
         for part in self.parts(cells, BLOCK_SAMPLES):
             size = sizes[part]
@@ -96,7 +96,7 @@ class WindowBlock:
 
 @dataclass(slots=True, eq=False)
 class Expanded:
-    """Some windows, none of them empty, with the samples of each one after another.
+    """Some non-empty windows, with their samples concatenated.
 
     Attributes:
         cells: Flat number of each window in its block, shape (windows,).
@@ -116,7 +116,7 @@ class Expanded:
         return found
 
     def spread(self, of_windows: Floats) -> Floats:
-        """Return a value of each window for each of its samples."""
+        """Repeat a value per window for each of its samples."""
         return np.repeat(of_windows, self.sizes)
 
     def sums(self, values: Floats) -> Floats:
@@ -134,11 +134,11 @@ class Windows:
         offsets: As in `SampledSeries`.
         times: Unix ms of the samples.
         values: Shape (samples,).
-        grid: Ends of the windows; one if they do not depend on the step.
+        grid: Ends of the windows; a single one if they do not depend on the step.
         width: Width of the windows in ms.
         steps: Steps of the result.
-        computed: Series whose source worked out the value of the function.
-        extension: What is beyond the windows, which *grid* and *width* include.
+        computed: Series for which the source computed the value of the function.
+        extension: How the windows are extended; already included in *grid* and *width*.
     """
 
     labels: list[Labels]
@@ -156,7 +156,7 @@ class Windows:
         return len(self.labels)
 
     def without_names(self) -> "Windows":
-        """Return these windows without the names that are to be dropped."""
+        """Return these windows without the names marked to be dropped."""
         plain = without_labels(self.labels, METADATA)
         labels = [
             plain[row] if drop else self.labels[row] for row, drop in enumerate(self.drop.tolist())
@@ -164,14 +164,14 @@ class Windows:
         return replace(self, labels=labels)
 
     def bounds(self) -> tuple[Ints, Ints]:
-        """Return the first sample of each series in the first window, and the one behind."""
+        """Return the first sample of each series in the first window, and one past the last."""
         start, offsets = self.grid.start, self.offsets
         first = counts_until(offsets, self.times, Grid(start - self.width, 0, 1))
         last = counts_until(offsets, self.times, Grid(start, 0, 1))
         return first[:, 0] + offsets[:-1], last[:, 0] + offsets[:-1]
 
     def blocks(self, budget: Budget) -> Iterator[tuple[slice, WindowBlock]]:
-        """Yield blocks of series, each with the rows that it covers."""
+        """Yield blocks of series, each with its rows."""
         series, row = len(self), 0
         while row < series:
             budget.check()

@@ -1,7 +1,7 @@
 """Push the current totals to other systems: Prometheus remote write, and OTLP over HTTP.
 
-In come the totals that the Prometheus page shows; out go requests to each target, with the same
-names and labels. One process at a time pushes to a target.
+In: the totals that the Prometheus page shows. Out: requests to each target, with the same names and
+labels. Only one process at a time pushes to a target.
 
     targets.py        a target: its protocol, its URL and its credentials
     credentials.py    headers out of files and the environment

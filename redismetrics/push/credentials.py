@@ -1,4 +1,4 @@
-"""Credentials of a target: headers out of files and the environment. Their values are never shown.
+"""Credentials of a target: headers from files and the environment. Their values are never shown.
 
 Files are read for each request, so that a new token is used at once.
 """
@@ -21,18 +21,18 @@ _MAX_BYTES = 65_536
 
 
 class BadCredentials(RedisMetricsError):
-    """A file or variable with credentials cannot be read, or has another form."""
+    """A file or variable with credentials cannot be read, or has an invalid form."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Where the credentials of one target are; empty if it needs none.
+    """The sources of one target's credentials; empty if it needs none.
 
     Attributes:
         token_file: A file with a bearer token.
         basic_file: A file with USER:PASSWORD.
-        headers_file: A file with one `Name: value` in each line.
-        token, basic: The same out of the environment.
+        headers_file: A file with one `Name: value` per line.
+        token, basic: The same, from the environment.
     """
 
     token_file: str = ""
@@ -45,10 +45,10 @@ class Credentials:
         return any((self.token_file, self.basic_file, self.headers_file, self.token, self.basic))
 
     def headers(self) -> dict[str, str]:
-        """Return the headers as they are now.
+        """Return the current headers.
 
         Raises:
-            BadCredentials: If a file cannot be read, or its text has another form.
+            BadCredentials: If a file cannot be read, or its text has an invalid form.
         """
         found = {}
         for line in _read(self.headers_file).splitlines() if self.headers_file else ():
@@ -73,7 +73,7 @@ class Credentials:
 
 
 def from_environment(environ: Mapping[str, str]) -> Credentials:
-    """Return the credentials that the environment has."""
+    """Return the credentials in the environment."""
     return Credentials(token=environ.get(TOKEN_VARIABLE, ""), basic=environ.get(BASIC_VARIABLE, ""))
 
 

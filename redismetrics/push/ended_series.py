@@ -1,4 +1,4 @@
-"""Series that were in one snapshot and are no longer in the next."""
+"""Series that were in one snapshot and are missing in the next."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +15,7 @@ Ended = tuple[NamedFamily, dict[str, str], SeriesState]
 def ended_series(before: TotalsSnapshot | None, now: TotalsSnapshot) -> Iterator[Ended]:
     """Yield family, labels and last state of each series that ended since *before*.
 
-    It was deleted, is idle, or is the older state of an info.
+    Such a series was deleted, is idle, or is the older state of an info.
     """
     if before is None:
         return

@@ -1,4 +1,4 @@
-"""Requests of OTLP over HTTP out of a snapshot: cumulative, with protobuf and gzip.
+"""OTLP/HTTP requests from a snapshot: cumulative, with protobuf and gzip.
 
 https://opentelemetry.io/docs/specs/otlp/ and .../docs/specs/otel/metrics/data-model/
 """
@@ -43,7 +43,7 @@ def make_requests(
 ) -> Iterator[PushRequest]:
     """Yield the requests that push *snapshot*; *labels* become attributes of the resource.
 
-    At the end are points without a value, for the series that were in *before* only.
+    They end with points without a value, for series that were only in *before*.
     """
     request, count = ExportMetricsServiceRequest(), 0
     metrics, points = _scope(request, labels), None
@@ -70,7 +70,7 @@ def make_requests(
 def _all_series(
     snapshot: TotalsSnapshot, before: TotalsSnapshot | None
 ) -> Iterator[tuple[NamedFamily, dict[str, str], SeriesState, bool]]:
-    """Yield family, labels and state of each series, and of those that have ended."""
+    """Yield family, labels and state of each series, including ended ones."""
     for named in snapshot.families:
         for labels, state in named.series():
             yield named, labels, state, False
@@ -79,7 +79,7 @@ def _all_series(
 
 
 def rejected(reply: bytes) -> tuple[int, str]:
-    """Return how many points of a request were rejected, by the answer to it, and why."""
+    """Return the number of rejected points in the response to a request, and the reason."""
     try:
         answer = ExportMetricsServiceResponse.FromString(reply)
     except DecodeError:
@@ -119,7 +119,7 @@ def _add_metric(metrics: Any, named: NamedFamily) -> Any:
 
 
 def _fill(point: Any, named: NamedFamily, state: SeriesState, start_ns: int) -> None:
-    """Fill the values of a point, which belongs to a series that began at *start_ns* or later."""
+    """Fill in the values of a point, whose series began at *start_ns* or later."""
     kind, bounds = named.family.definition.type, named.family.definition.buckets
     if kind in ("histogram", "summary"):
         point.start_time_unix_nano = start_ns

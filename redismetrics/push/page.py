@@ -13,7 +13,7 @@ _SILENT = 60.0
 
 
 def push_counts(service: PushService) -> dict[str, Any]:
-    """Return what the service did by target, for the page: see `self_metrics.push_families`."""
+    """Return the service's counts by target for the page; see `self_metrics.push_families`."""
     found: dict[str, dict[str, float]] = {}
     for target in service.targets:
         queue = target.queue
@@ -31,7 +31,7 @@ def push_counts(service: PushService) -> dict[str, Any]:
 
 
 def status_of(service: PushService) -> status_page.StatusSource:
-    """Return what the service shows of itself. A target that fails does not make it unhealthy."""
+    """Return the status source of the service. A failing target does not make it unhealthy."""
     return status_page.StatusSource(
         "push",
         lambda: self_metrics.push_families(push_counts(service)),
@@ -45,7 +45,7 @@ def status_of(service: PushService) -> status_page.StatusSource:
 
 
 def _problem(service: PushService) -> str:
-    """Return why the service is not healthy; empty if it is."""
+    """Return why the service is unhealthy; empty if it is healthy."""
     if service.unreachable is not None:
         return service.unreachable
     silent = monotonic() - service.passed_at
@@ -53,7 +53,7 @@ def _problem(service: PushService) -> str:
 
 
 def serve_status(service: PushService, address: str) -> AbstractContextManager[int]:
-    """Serve /metrics and /healthz at *address* meanwhile, as a worker does.
+    """Serve /metrics and /healthz at *address* during the block, like a worker.
 
     Raises:
         InvalidSetting: If *address* is not `[HOST:]PORT`.

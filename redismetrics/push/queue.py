@@ -1,4 +1,4 @@
-"""What a target must still get: sent in order by a thread, tried again, and bounded."""
+"""The queue of a target: requests are sent in order by a thread, retried, and bounded."""
 
 import logging
 import threading
@@ -20,13 +20,14 @@ _LONGEST_PAUSE = 300.0
 
 @dataclass(slots=True)
 class PushCounts:
-    """What became of samples.
+    """The outcomes of samples.
 
     Attributes:
-        sent: Taken by the target.
-        refused: In requests that the target refused for good, or refused one by one.
-        dropped: Never taken: the queue was full, another process took over, or the service ended.
-        failures: Attempts that failed and are repeated.
+        sent: Accepted by the target.
+        refused: Permanently rejected by the target, as whole requests or one by one.
+        dropped: Never accepted: the queue was full, another process took over, or the service
+            ended.
+        failures: Failed attempts, which are retried.
     """
 
     sent: int = 0
@@ -36,15 +37,16 @@ class PushCounts:
 
 
 class PushQueue:
-    """Sends requests to one target, the oldest first, each until it is taken or refused.
+    """Sends requests to one target, oldest first, each until it is accepted or rejected.
 
-    Nothing overtakes a request that fails: receivers want the samples of a series in order. Beyond
-    *max_bytes* the oldest requests are dropped; totals are cumulative, so a gap loses no counts.
+    Nothing overtakes a failing request, because receivers want the samples of a series in order.
+    Beyond *max_bytes*, the oldest requests are dropped; totals are cumulative, so a gap loses no
+    counts.
 
     Args:
-        name: Of the target, for messages.
-        send: Returns how many samples were refused, and why; raises `SendingFailed`.
-        clock: Seconds of a steady clock.
+        name: Name of the target, for messages.
+        send: Returns the number of rejected samples, and the reason; raises `SendingFailed`.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -75,21 +77,21 @@ class PushQueue:
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes of the requests that are not taken yet."""
+        """Bytes of the requests that have not been accepted yet."""
         with self._changed:
             in_hand = self._in_hand
             return self._bytes + (0 if in_hand is None else len(in_hand.body))
 
     @property
     def oldest_ms(self) -> int | None:
-        """The time of the oldest samples that are not taken yet."""
+        """The time of the oldest samples that have not been accepted yet."""
         with self._changed:
             if self._in_hand is not None:
                 return self._in_hand.time_ms
             return self._waiting[0].time_ms if self._waiting else None
 
     def put(self, request: PushRequest) -> None:
-        """Let *request* be sent after all others; drop the oldest ones if they are too many."""
+        """Add *request* at the end; drop the oldest ones if there are too many."""
         dropped = 0
         with self._changed:
             self._waiting.append(request)
@@ -102,7 +104,7 @@ class PushQueue:
             log.error("%s: %d samples were dropped, because the queue is full", self.name, dropped)
 
     def clear(self) -> None:
-        """Drop what waits: another process pushes from now on. No further attempt is made."""
+        """Drop waiting requests: another process pushes from now on. No further attempt is made."""
         with self._changed:
             while self._waiting:
                 self.counts.dropped += self._take().samples
@@ -110,21 +112,21 @@ class PushQueue:
             self._changed.notify_all()
 
     def wait_until_empty(self, timeout: float) -> bool:
-        """Wait until all is taken or refused; return whether it is."""
+        """Wait until everything is accepted or rejected; return whether it is."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: not self._waiting and self._in_hand is None, timeout
             )
 
     def stop(self, timeout: float) -> None:
-        """Send what waits, without pauses, until an attempt fails; then drop the rest."""
+        """Send waiting requests without pauses until an attempt fails; then drop the rest."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
         self._thread.join(timeout)
 
     def _take(self) -> PushRequest:
-        """Return the oldest waiting request, with the condition held."""
+        """Return the oldest waiting request. The caller holds the condition."""
         request = self._waiting.popleft()
         self._bytes -= len(request.body)
         return request
@@ -143,7 +145,7 @@ class PushQueue:
                 self._changed.notify_all()
 
     def _send_until_done(self, request: PushRequest, clears: int) -> None:
-        """Send *request* until it is done, or all was cleared more than *clears* times."""
+        """Send *request* until it is done, or the queue was cleared after the *clears*-th time."""
         while True:
             was_stopped = self._stopped
             if self._try(request, clears):
@@ -181,7 +183,7 @@ class PushQueue:
         return True
 
     def _note(self, error: str, what: str) -> None:
-        """Log an error once, until there is another one."""
+        """Log an error once, until there is a different one."""
         if error != self.last_error:
             log.warning("%s %s: %s", self.name, what, error)
             self.last_error = error

@@ -1,4 +1,4 @@
-"""Requests of Prometheus' remote write 1.0 out of a snapshot.
+"""Prometheus remote write 1.0 requests from a snapshot.
 
 https://prometheus.io/docs/specs/prw/remote_write_spec/
 """
@@ -44,10 +44,10 @@ _Sample = tuple[str, dict[str, str], float]
 def make_requests(
     snapshot: TotalsSnapshot, labels: Mapping[str, str], before: TotalsSnapshot | None = None
 ) -> Iterator[PushRequest]:
-    """Yield the requests that push *snapshot*. Series without a label of *labels* get it.
+    """Yield the requests that push *snapshot*. Series that lack any of *labels* get them.
 
-    All samples of a family with help and type of it are neighbours, and each series is in one
-    request. At the end are staleness markers of the series that were in *before* only.
+    All samples of a family, and its help and type, are adjacent, and each series is in one request.
+    They end with staleness markers of series that were only in *before*.
     """
     request, count = new_request(), 0
     described: NamedFamily | None = None
@@ -69,7 +69,7 @@ def make_requests(
 def _all_samples(
     snapshot: TotalsSnapshot, before: TotalsSnapshot | None
 ) -> Iterator[tuple[NamedFamily, dict[str, str], list[_Sample]]]:
-    """Yield family, labels and samples of each series, then of each that has ended."""
+    """Yield family, labels and samples of each series, then of each ended one."""
     for named in snapshot.families:
         for labels, state in named.series():
             yield named, labels, _samples(named, state)

@@ -1,4 +1,4 @@
-"""A request to a target, before it is sent."""
+"""A request to a target."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ MAX_SAMPLES = 2_000
 
 
 class PushRequest(NamedTuple):
-    """A body and how many samples it has; sent again, it is the same.
+    """A body and its number of samples; a retry sends the same body.
 
     Attributes:
         time_ms: The time of all its samples.

@@ -1,4 +1,4 @@
-"""Make the requests of a target, and send them."""
+"""Build the requests of a target, and send them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,12 +22,12 @@ class PushSender:
     """Sends to one target.
 
     Args:
-        labels: Added to all series.
-        timeout_s: Of one request.
+        labels: Labels to add to all series.
+        timeout_s: Timeout of one request.
 
     Raises:
-        MissingExtra: If a package is missing that the protocol needs.
-        BadCredentials: If these cannot be read.
+        MissingExtra: If a package that the protocol needs is missing.
+        BadCredentials: If the credentials cannot be read.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class PushSender:
         target.credentials.headers()
 
     def requests(self, snapshot: TotalsSnapshot) -> Iterator[PushRequest]:
-        """Yield the requests that push *snapshot*, and the ends of series that it lacks."""
+        """Yield the requests that push *snapshot*, and the ends of missing series."""
         before, self._before = self._before, snapshot
         requests: Iterator[PushRequest] = self._protocol.make_requests(
             snapshot, self._labels, before
@@ -58,10 +58,10 @@ class PushSender:
         return requests
 
     def send(self, request: PushRequest) -> tuple[int, str]:
-        """Send a request; return how many of its samples the target refused, and why.
+        """Send a request; return the number of samples that the target rejected, and the reason.
 
         Raises:
-            SendingFailed: If it must be sent again.
+            SendingFailed: If the request must be retried.
         """
         try:
             secret = self.target.credentials.headers()

@@ -1,4 +1,4 @@
-"""Read the totals at each interval, for the targets of which this process has the lease."""
+"""Read the totals at each interval, for the targets whose lease this process has."""
 
 import logging
 import secrets
@@ -32,13 +32,13 @@ STOP_TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """How the service pushes.
+    """Options of the service.
 
     Attributes:
-        interval: Seconds between two snapshots.
-        lease: Seconds until another process takes over from one that is gone.
-        max_bytes: Of the requests that wait for one target.
-        backoff: Between attempts to send a request.
+        interval: Seconds between snapshots.
+        lease: Seconds until another process takes over from a dead one.
+        max_bytes: Maximum bytes of waiting requests per target.
+        backoff: Pauses between attempts to send a request.
     """
 
     interval: float = 15.0
@@ -62,11 +62,11 @@ class PushTarget:
 class PushService:
     """Pushes the totals of a namespace until it is stopped.
 
-    Each target has a lease of its own, so that of any number of processes one pushes to it. A
-    process whose lease was lost drops what still waits: the next one pushes newer totals.
+    Each target has its own lease, so that only one of any number of processes pushes to it. A
+    process that loses a lease drops waiting requests, because the next one pushes newer totals.
 
     Args:
-        idle_ms: Series that were not recorded for so long are left out, as on the page.
+        idle_ms: Series not recorded for this long are left out, as on the page.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class PushService:
         self._due = 0.0
 
     def run(self) -> None:
-        """Push until `stop` is set; then send what waits, and give back the leases."""
+        """Push until `stop` is set; then send what is waiting, and release the leases."""
         with closing(self._store.connect(retries=0)) as client:
             while not self.stop.is_set():
                 try:
@@ -101,7 +101,7 @@ class PushService:
             self._end(client)
 
     def run_once(self) -> list[str]:
-        """Push one snapshot; return what is wrong, a text for each target that lacks samples.
+        """Push one snapshot; return problems, one text per target that lacks samples.
 
         Raises:
             StoreError: If Redis does not answer.
@@ -134,7 +134,7 @@ class PushService:
         self.unreachable = one_line(error)
 
     def _step(self, client: Client) -> float:
-        """Renew the leases, and push if it is time; return seconds to wait."""
+        """Renew the leases, and push if it is time; return the seconds to wait."""
         self._take_leases(client)
         now = monotonic()
         if now >= self._due:
@@ -173,7 +173,7 @@ class PushService:
                 target.queue.put(request)
 
     def _end(self, client: Client) -> None:
-        """Send what waits, then let another process take over."""
+        """Send what is waiting, then let another process take over."""
         until = monotonic() + STOP_TIMEOUT
         for target in self.targets:
             target.queue.stop(max(until - monotonic(), 0))
@@ -183,6 +183,6 @@ class PushService:
                 run(client, release(key, target.sender.target.lease_name, self._holder))
 
     def behind(self, target: PushTarget) -> float:
-        """Return the age in seconds of the oldest samples that wait for *target*."""
+        """Return the age in seconds of the oldest samples waiting for *target*."""
         oldest_ms = target.queue.oldest_ms
         return 0.0 if oldest_ms is None else max(system_clock() - oldest_ms / 1000, 0.0)

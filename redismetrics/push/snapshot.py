@@ -13,12 +13,12 @@ from redismetrics.store.driver import Operation
 
 @dataclass(frozen=True, slots=True)
 class TotalsSnapshot:
-    """All families that have series, with the names of the Prometheus page.
+    """All families with series, with their names on the Prometheus page.
 
     Attributes:
         time_ms: The time of all samples.
-        added_us: When each metric was added to the namespace, by its name: its totals began at 0
-            then, or later.
+        added_us: When each metric was added to the namespace, by name: its totals began at 0 at
+            that time or later.
     """
 
     time_ms: int
@@ -27,7 +27,7 @@ class TotalsSnapshot:
 
 
 def read_snapshot(context: QueryContext, idle_ms: int) -> Operation[TotalsSnapshot]:
-    """Read the totals; without series that were not recorded for *idle_ms*."""
+    """Read the totals, without series not recorded for *idle_ms*."""
     shards = yield from context.namespace.shards()
     added: dict[str, int] = {}
     definitions = yield from catalog.catalogue(context.namespace.name, shards, added=added)

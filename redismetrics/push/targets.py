@@ -1,4 +1,4 @@
-"""Targets: where the totals are pushed to, as URLs of the command line say it."""
+"""Push targets, from the URLs on the command line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +35,7 @@ class TargetAddress:
     """A receiver of totals.
 
     Attributes:
-        url: Where requests are posted; its query may hold a secret, so it is never shown.
+        url: Where to post requests; its query may contain a secret, so it is never shown.
         name: The URL without its query, for messages and labels.
     """
 
@@ -46,16 +46,16 @@ class TargetAddress:
 
     @property
     def lease_name(self) -> str:
-        """What tells this target from all others; no part of the URL can be read from it."""
+        """A unique name of this target that does not reveal any part of the URL."""
         return blake2b(f"{self.protocol} {self.url}".encode(), digest_size=16).hexdigest()
 
 
 def parse_targets(texts: Sequence[str], common: Credentials) -> list[TargetAddress]:
-    """Return the targets of these URLs; *common* are credentials without a URL of their own.
+    """Return the targets of these URLs; *common* are credentials not tied to a URL.
 
     Raises:
-        InvalidSetting: If a URL is not valid or given twice, or if it is not clear whose *common*
-            are: they are never sent to several targets.
+        InvalidSetting: If a URL is not valid or given twice, or if *common* could belong to several
+            targets: credentials are never sent to more than one.
     """
     targets = [_parse(text) for text in texts]
     if len({target.lease_name for target in targets}) < len(targets):

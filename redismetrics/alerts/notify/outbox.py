@@ -16,8 +16,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 class Outbox(Generic[T]):
-    """The items still to be sent to one receiver, at most *size*; beyond that, the oldest is
-    dropped.
+    """The items still to be sent to one receiver, at most *size*; then the oldest is dropped.
 
     An item with the same key as a waiting one replaces it, because it is newer. A failing receiver
     does not delay others. Each item is retried until it is accepted, replaced or permanently

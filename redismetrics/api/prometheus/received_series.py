@@ -75,8 +75,7 @@ class SeriesReceiver:
         return received
 
     def _declare(self, metadata: Any) -> None:
-        """Store help and unit of metrics, except of histogram families, which are not single
-        metrics.
+        """Store help and unit of metrics, but not of histogram families.
 
         New metrics are left out while this process holds its maximum number of metrics.
         """

@@ -1,7 +1,7 @@
 """
-The series that PromQL sees, made of what the store holds.
+The series that PromQL sees, built from the data in the store.
 
-In come selectors, out goes an operation whose result is a `Selected` for each of them.
+In: selectors. Out: an operation that returns a `Selected` for each of them.
 
     page.py            names of series, as on the Prometheus page
     chosen.py          which series of a metric a selector means, and their labels
@@ -16,5 +16,5 @@ In come selectors, out goes an operation whose result is a `Selected` for each o
     listing.py         series, labels and metadata
 
 Gauges are their samples. Counters are exact changes, so nothing is extrapolated. Histograms are
-both: counters of their buckets, and distributions.
+both: counters per bucket, and distributions.
 """

@@ -99,10 +99,10 @@ def _answer(
 
 
 def matching_names(names: PageNames, matchers: Iterable[Matcher]) -> list[tuple[str, Shown]]:
-    """Return the names on the page that match, and what they stand for.
+    """Return the names on the page that match, and their meaning.
 
     A histogram's own name must be given exactly. All other selectors see its `_bucket`, `_sum` and
-    `_count`, as they do where Prometheus scrapes the page: no observation is found twice.
+    `_count`, as they do when Prometheus scrapes the page, so no observation is found twice.
     """
     of_name = [each for each in matchers if each.name == NAME]
     for each in of_name:
@@ -119,7 +119,7 @@ def matching_names(names: PageNames, matchers: Iterable[Matcher]) -> list[tuple[
 
 
 def _did_you_mean(names: PageNames, matchers: Iterable[Matcher]) -> list[str]:
-    """Return a hint if a selector has the name of a counter without its suffix."""
+    """Return a hint if a selector names a counter without its suffix."""
     for each in matchers:
         if each.name == NAME and each.op == "=":
             similar = [
@@ -140,7 +140,7 @@ def _parts(
     budget: Budget,
     options: MappingOptions,
 ) -> Iterator[Part]:
-    """Yield the series that one name of the page shows of a metric."""
+    """Yield the series of a metric under one name on the page."""
     if of.form == "gauge":
         yield gauge_samples(slots, name, lookback_of(slots.definition, selector, options))
         return

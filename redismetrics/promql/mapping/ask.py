@@ -1,4 +1,4 @@
-"""Ask an expression as an application does: with its kinds of times, and plain values back."""
+"""Evaluate an expression for applications: any kind of time in, plain values out."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ _MAX_POINTS = 11_000
 
 
 def instant_query(expression: str, at: Any, now_ms: int) -> Prepared:
-    """Return an expression prepared for one moment; None is now.
+    """Return an expression prepared for an instant query; None means now.
 
     Raises:
         InvalidQuery: If the expression or the time is invalid.
@@ -43,7 +43,7 @@ def instant_query(expression: str, at: Any, now_ms: int) -> Prepared:
 def range_query(expression: str, since: Any, until: Any, step: Any, now_ms: int) -> Prepared:
     """Return an expression prepared for *since*, *since* + *step* and so on up to *until*.
 
-    Without *since* the times are multiples of the step, and go back one hour from *until*.
+    Without *since*, the times are multiples of the step, starting one hour before *until*.
 
     Raises:
         InvalidQuery: If the expression, a time or the step is invalid, or there are too many times.
@@ -80,7 +80,7 @@ def ask(context: QueryContext, prepared: Prepared, idle_ms: int) -> Operation[An
 
 
 def plain_result(answer: Answer) -> float | str | list[Row]:
-    """Return a result as numbers, texts and dicts; see `Metrics.promql_query`."""
+    """Return a result as numbers, strings and dicts; see `Metrics.promql_query`."""
     value = answer.value
     if isinstance(value, str):
         return value
@@ -97,7 +97,7 @@ def plain_result(answer: Answer) -> float | str | list[Row]:
 
 
 def _value_rows(answer: Answer, vector: Vector) -> list[Row]:
-    """Return the series of a range query that has no distributions, sorted by labels."""
+    """Return the series of a range query without distributions, sorted by labels."""
     times = np.array(list(map(to_datetime, answer.grid.times.tolist())), object)
     rows = np.flatnonzero(vector.present.any(axis=1)).tolist()
     return [
@@ -113,7 +113,7 @@ def _value_rows(answer: Answer, vector: Vector) -> list[Row]:
 
 
 def _rows(answer: Answer) -> list[Row]:
-    """Return the series of a vector; those of distributions have histograms in place of values."""
+    """Return the series of a vector; distributions have histograms instead of values."""
     rows = []
     for each in answer.data()["result"]:
         row: Row = {"labels": dict(each["metric"])}

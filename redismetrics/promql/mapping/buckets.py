@@ -21,7 +21,7 @@ from .page import Form
 def histogram_counters(
     math: CounterMath, name: str, form: Form, matchers: Sequence[Matcher]
 ) -> Iterator[ComputedSeries | SampledSeries]:
-    """Yield the series of one *form* of a histogram; of buckets, one part for each bound."""
+    """Yield the series of one *form* of a histogram; for buckets, one part per bound."""
     slots, summaries = math.slots, [rows.summaries for rows in math.rows]
     labels = named(slots.series, name)
     if form == "count":
@@ -54,7 +54,7 @@ def _counts(summaries: Iterable[Summaries]) -> list[Floats]:
 
 
 def counts_below(slots: SeriesSlots, bound: float) -> list[Floats]:
-    """Return how many values of each row of `increments` are at most *bound*, part by part."""
+    """Return the number of values up to *bound* in each row of `increments`, part by part."""
     return [
         *(_below_in_table(table, bound) for table, _ in slots.tables),
         _below_in_samples(slots.samples, bound),
@@ -62,7 +62,7 @@ def counts_below(slots: SeriesSlots, bound: float) -> list[Floats]:
 
 
 def _below_in_table(table: Table, bound: float) -> Floats:
-    """Return the counts of each row; between two centroids they are interpolated."""
+    """Return the counts of each row, interpolated between two centroids."""
     summaries = table.summaries
     low, high, count = summaries.low, summaries.high, summaries.count
     found = np.where(low <= bound, count, 0).astype(np.float64)
@@ -95,9 +95,10 @@ def _between_centroids(
     rows: tuple[Ints, Ints, Ints],
     known: tuple[Ints, Floats, Floats],
 ) -> Floats:
-    """Return the number of values at most *bound* in rows of centroids.
+    """Return the number of values up to *bound* in rows of centroids.
 
-    Half of a centroid's values are below its mean, and they are even between two means.
+    Half of a centroid's values are assumed below its mean, and values are spread evenly between two
+    means.
     """
     values, weights = points
     begin, size, number = rows

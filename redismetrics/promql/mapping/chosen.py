@@ -1,4 +1,4 @@
-"""Which series of a metric a selector means, and their labels."""
+"""Which series of a metric a selector matches, and their labels."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,10 +18,10 @@ BUCKET_LABEL = "le"
 def series_chooser(
     matchers: Iterable[Matcher], external: Mapping[str, str]
 ) -> Callable[[Definition, Mapping[int, dict[str, str]]], tuple[list[Labels], Ints]]:
-    """Return a function for `SlotsQuery.choose`; what describes a series are its labels.
+    """Return a function for `SlotsQuery.choose`; a series is described by its labels.
 
-    The labels lack `__name__`. Series that have the same labels become one: to Prometheus an empty
-    label is no label. *external* labels are added where a series has none of that name.
+    The labels lack `__name__`. Series with the same labels become one, because to Prometheus an
+    empty label is no label. *external* labels are added to series that lack them.
     """
     conditions = [
         (each.name, each.predicate())
@@ -43,7 +43,7 @@ def matching_labels(
     matchers: Iterable[Matcher],
     external: Mapping[str, str],
 ) -> list[Labels]:
-    """Return the labels of the series that match, without `__name__`."""
+    """Return the labels of the matching series, without `__name__`."""
     return series_chooser(matchers, external)(definition, series)[0]
 
 

@@ -16,7 +16,7 @@ from .samples import running_points
 
 @dataclass(slots=True, eq=False)
 class CounterMath:
-    """What all counters of one metric share: rows, their cells, and when series were there."""
+    """Shared by all counters of one metric: rows, their cells, and when series were present."""
 
     selector: Selector
     slots: SeriesSlots
@@ -42,7 +42,7 @@ class CounterMath:
 
         Args:
             labels: The labels of each series.
-            amounts: How much each row adds, a column for each part of the rows.
+            amounts: The amount added by each row, one column per part of the rows.
             current: The total of each series now, shape (series,); not used by increases.
         """
         if not self.selector.range:

@@ -1,4 +1,4 @@
-"""Histograms under their own name: distributions of observations, as native histograms are."""
+"""Histograms under their own name: distributions of observations, like native histograms."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ _COLUMNS = frozenset({"count", "total", "m2", "low", "high"})
 
 
 class _Spread(NamedTuple):
-    """Rows, each as often as there are windows that hold it, and the cell of each."""
+    """Rows, each repeated for every window that contains it, and the cell of each."""
 
     row: Ints
     cell: Ints
@@ -31,9 +31,9 @@ class _Spread(NamedTuple):
 def distributions(
     selector: Selector, slots: SeriesSlots, name: str, options: MappingOptions, budget: Budget
 ) -> DistributionSeries:
-    """Return the distribution of what was recorded in each window, of `increase` and `rate`.
+    """Return the distribution of the observations in each window, for `increase` and `rate`.
 
-    Of an instant selector: of all that is stored up to each time.
+    For an instant selector: of everything stored up to each time.
     """
     labels, count = named(slots.series, name), selector.count
     cells = len(labels) * count
@@ -75,9 +75,9 @@ def distributions(
 
 
 def _windows(selector: Selector, begin: Ints, end: Ints) -> tuple[Ints, Ints]:
-    """Return for each row the number of its first window, and of how many it is a part.
+    """Return for each row the number of its first window, and of the windows that contain it.
 
-    A row that an edge cuts is where most of it is.
+    A row that is cut by an edge belongs where most of it is.
     """
     step = max(selector.step, 1)
     first = _times_from(selector, end, step)

@@ -35,8 +35,7 @@ def matching_exemplars(
 ) -> Operation[list[dict[str, Any]]]:
     """Return the exemplars from *start* to *end*, in ms, of the series that *selections* match.
 
-    Each row has the labels of a series as `seriesLabels`, and its `exemplars` in order of their
-    times.
+    Each row has the labels of a series as `seriesLabels`, and its `exemplars`, ordered by time.
     """
     definitions = yield from catalog.definitions(context)
     names = page_names(definitions)
@@ -78,7 +77,7 @@ def _matching(
     matchers: Matchers,
     external: Mapping[str, str],
 ) -> Iterator[tuple[Labels, Exemplar]]:
-    """Yield the labels of the series of each exemplar that match, and the exemplar."""
+    """Yield each matching exemplar with the labels of its series."""
     of_bucket = [each.predicate() for each in matchers if each.name == BUCKET_LABEL]
     for each in found:
         for labels in matching_labels(definition, {0: each.tags}, matchers, external):

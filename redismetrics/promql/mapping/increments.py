@@ -1,9 +1,9 @@
-"""What was recorded between the edges of windows, as columns without loops.
+"""Amounts recorded between the edges of windows, as columns without loops.
 
 Each row of a slot says how much was recorded from its begin to its end, and each sample is a row of
-one millisecond. A row is added to the cell of the first edge at or behind its end. So the sum of
-the cells up to an edge is what was recorded before it, and the difference of two such sums is what
-was recorded between two edges. A row that edges cut is shared out by time.
+one millisecond. A row is added to the cell of the first edge at or after its end. So the sum of the
+cells up to an edge is the amount recorded before it, and the difference of two such sums is the
+amount recorded between two edges. A row that is cut by edges is split in proportion to time.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from redismetrics.queries.slots import SeriesSlots
 
 @dataclass(slots=True, eq=False)
 class IncrementRows:
-    """IncrementRows of the slots of one table, or of samples, columns of shape (n,).
+    """Rows of the slots of one table, or of samples; columns of shape (n,).
 
     Attributes:
         series: Position of the series.
         begin: Start of the slot, or the time of the sample, in ms.
         end: End of the slot or now, whichever is first; 1 ms after *begin* for a sample.
-        summaries: What was recorded.
-        width: Of the slots, if all begin and end at multiples of it; else None.
+        summaries: The recorded values.
+        width: Width of the slots, if all begin and end at multiples of it; otherwise None.
     """
 
     series: Ints
@@ -39,7 +39,7 @@ class IncrementRows:
         return len(self.series)
 
     def numbers(self, edges: Ints) -> tuple[Ints, Ints]:
-        """Return the number of the first edge behind the begin of each row, and not before its end.
+        """Return the numbers of the first edge after the begin, and at or after the end.
 
         Both have shape (rows,).
         """
@@ -57,7 +57,7 @@ class IncrementRows:
 def increments(slots: SeriesSlots) -> list[IncrementRows]:
     """Return the rows of each table, then those of the samples.
 
-    A table has the rows of an hour or so: arrays of that size stay in the cache of a processor.
+    A table has the rows of an hour or so: arrays of that size stay in the CPU cache.
     """
     parts = []
     for table, width in slots.tables:
@@ -75,7 +75,7 @@ def increments(slots: SeriesSlots) -> list[IncrementRows]:
 
 @dataclass(slots=True, eq=False)
 class Cells:
-    """To which cell each row of one part belongs.
+    """The cells of the rows in one part.
 
     *row* and *share* are None if each row is in one cell.
     """
@@ -85,7 +85,7 @@ class Cells:
     share: Floats | None = None
 
     def shares(self, amounts: Floats) -> Floats:
-        """Return what each cell gets of the amounts of the rows."""
+        """Return each cell's share of the amounts of the rows."""
         if self.row is None or self.share is None:
             return amounts
         shared: Floats = amounts[self.row] * self.share
@@ -94,11 +94,11 @@ class Cells:
 
 @dataclass(slots=True, eq=False)
 class Placement:
-    """To which cell each row belongs: one line of cells for each series, one cell for each edge.
+    """The cells of all rows: one line of cells per series, with one cell per edge.
 
-    The last cell of a line is for what ends after all edges. *parts* has the cells of each part of
-    the rows. *latest* is when each series was last recorded before each edge, shape (series,
-    edges); -1 is never.
+    The last cell of a line is for rows that end after all edges. *parts* has the cells of each part
+    of the rows. *latest* is when each series was last recorded before each edge, shape (series,
+    edges); -1 means never.
     """
 
     series: int
@@ -107,7 +107,7 @@ class Placement:
     parts: list[Cells]
 
     def cumulated(self, amounts: Sequence[Floats]) -> Floats:
-        """Return what was recorded before each edge and in all, shape (series, edges + 1).
+        """Return the amount recorded before each edge and in total, shape (series, edges + 1).
 
         *amounts* has a column for each part of the rows.
         """
@@ -144,7 +144,7 @@ def place(rows: Sequence[IncrementRows], series: int, edges: Ints) -> Placement:
 
 
 def _shared_out(rows: IncrementRows, edges: Ints, first: Ints, cuts: Ints) -> Cells:
-    """Return the cells of rows that edges cut: *cuts* of them, from the *first* on."""
+    """Return the cells of rows cut by edges: *cuts* edges, from number *first* on."""
     width = len(edges) + 1
     row = np.repeat(np.arange(len(rows)), cuts + 1)
     column = ragged(first, cuts + 1)
@@ -157,8 +157,8 @@ def _shared_out(rows: IncrementRows, edges: Ints, first: Ints, cuts: Ints) -> Ce
 def _last_recorded(latest: Ints, series: int, edges: Ints) -> Ints:
     """Return when each series was last recorded before each edge, shape (series, edges).
 
-    *latest* is when that was in each cell. -1: never, as far as was read. In a slot that was read
-    whole, its end: the exact time would cost the reading of one more column.
+    *latest* is the last time in each cell. -1 means never, as far as was read. For a slot read as a
+    whole, its end is used: the exact time would require one more column.
     """
     found: Ints = latest.reshape(series, len(edges) + 1)[:, :-1]
     np.maximum.accumulate(found, axis=1, out=found)

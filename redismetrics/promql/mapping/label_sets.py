@@ -1,4 +1,4 @@
-"""Infos and state sets as series: of what was set for the same tags, the newest."""
+"""Infos and state sets as series: the newest value for each set of tags."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class _Sample(NamedTuple):
 def all_series(
     _: Definition, series: Mapping[int, dict[str, str]]
 ) -> tuple[list[dict[str, str]], Ints]:
-    """Choose all series: what is set in one of them replaces what is set in others."""
+    """Choose all series, because setting one of them replaces the others."""
     positions = np.full(max(series, default=-1) + 2, -1)
     positions[list(series)] = np.arange(len(series))
     return list(series.values()), positions
@@ -43,9 +43,9 @@ def label_set_samples(
     external: Mapping[str, str],
     lookback_ms: int,
 ) -> SampledSeries:
-    """Return the series of an info or state set that match.
+    """Return the matching series of an info or state set.
 
-    An info is 1 until something else is set for the same tags. A state set has a sample of each of
+    An info is 1 until something else is set for the same tags. A state set has a sample for each of
     its states whenever one of them is set.
     """
     definition = slots.definition
@@ -84,7 +84,7 @@ def _label_names(slots: SeriesSlots, metric: str, name: str) -> dict[str, str]:
 
 
 def _histories(slots: SeriesSlots, metric: str) -> dict[_Tags, list[tuple[int, _Tags]]]:
-    """Return what was set for the same tags: times and labels, in order."""
+    """Return the values set for each set of tags: times and labels, in order."""
     series = gauge_samples(slots, "", 0)
     owner = np.repeat(np.arange(len(slots.series)), np.diff(series.offsets))
     # What is not 1 was replaced.

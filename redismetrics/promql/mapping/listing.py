@@ -1,4 +1,4 @@
-"""List the series that selectors match, their labels and what is known of metrics."""
+"""List the series that selectors match, their labels, and the metadata of metrics."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _METRICS_AT_ONCE = 200
 
 
 class Span(NamedTuple):
-    """The times that a list of series is about, in ms, both inclusive; None: open."""
+    """The time range of a list of series, in ms, both inclusive; None means open."""
 
     start: int | None = None
     end: int | None = None
@@ -36,12 +36,12 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The series that one name of the page shows of a metric.
+    """The series of a metric under one name on the page.
 
     Attributes:
         name: The name.
         series: Labels of each series, without `__name__` and `le`.
-        bounds: The values of `le` of each series; empty unless the name is that of buckets.
+        bounds: The values of `le` of each series; empty unless the name is for buckets.
     """
 
     name: str
@@ -67,11 +67,11 @@ def list_series(
     budget: Budget,
     span: Span,
 ) -> Operation[list[Listed]]:
-    """Return the series that match one of *selections*, or without any, all; a series may repeat.
+    """Return the series that match any of *selections*, or all series; a series may be repeated.
 
-    Without a selection, histograms are listed by their own names, too. Metrics that had no value
-    any more when *span* starts are left out, and marks outside of it. Of the other metrics all
-    series are listed: what is known of each series has no times.
+    Without a selection, histograms are also listed under their own names. Metrics that had no
+    current value when *span* starts are left out, and so are marks outside of it. All series of
+    other metrics are listed, because there are no times per series.
     """
     definitions = yield from catalog.definitions(context)
     names = page_names(definitions)
@@ -114,7 +114,7 @@ def _recorded_since(
 
 
 def _valid_ms(definition: Definition, options: MappingOptions) -> int:
-    """Return how long a value of a metric counts at most, in ms: totals until they are idle."""
+    """Return how long a value of a metric is valid at most, in ms; totals until they are idle."""
     lookback = definition.options.lookback
     return max(options.idle_ms, LOOKBACK_MS, 0 if lookback is None else round(lookback * SECOND))
 

@@ -1,7 +1,7 @@
-"""Marks as the series of `redismetrics_mark`: each is one sample of value 1, at its time.
+"""Marks as the series of `redismetrics_mark`: each mark is one sample with value 1.
 
-A range query shows a mark at the first of its times that is not before it, and nowhere else: so
-Grafana makes one annotation of it.
+A range query shows a mark only at the first step that is not before it, so that Grafana creates
+exactly one annotation.
 """
 
 import re
@@ -27,12 +27,12 @@ _Conditions = list[tuple[str, Callable[[str], bool]]]
 
 
 def names_marks(matchers: Sequence[Matcher]) -> bool:
-    """Return whether a selector names the series of marks."""
+    """Return whether a selector names the mark series."""
     return any((each.name, each.op, each.value) == ("__name__", "=", NAME) for each in matchers)
 
 
 def finds_marks(matchers: Sequence[Matcher]) -> bool:
-    """Return whether a list of series has those of marks: a matcher of their name, any operator."""
+    """Return whether a list of series includes marks: it has a matcher on the name."""
     of_name = [each for each in matchers if each.name == "__name__"]
     return bool(of_name) and all(each.predicate()(NAME) for each in of_name)
 
@@ -44,7 +44,7 @@ def mark_labels(
     until_ms: int,
     external: Mapping[str, str],
 ) -> Operation[list[Labels]]:
-    """Return the labels of the marks of a window that match one of *selections*, each once."""
+    """Return the distinct labels of the marks in a window that match any of *selections*."""
     found = yield from list_marks(context.namespace.name, since_ms, until_ms, MAX_MARKS)
     conditions = [_conditions(matchers) for matchers in selections]
     labels_of_marks = [_labels(mark, external) for mark in found]
@@ -64,7 +64,7 @@ def has_marks(context: QueryContext) -> Operation[bool]:
 def mark_samples(
     context: QueryContext, selector: Selector, budget: Budget, external: Mapping[str, str]
 ) -> Operation[SampledSeries]:
-    """Return the marks that matter to a selector."""
+    """Return the marks that are relevant to a selector."""
     lookback = _lookback(selector)
     since = selector.start - (selector.range or lookback)
     found = yield from list_marks(
@@ -98,7 +98,7 @@ def _matches(labels: Labels, conditions: _Conditions) -> bool:
 
 
 def _lookback(selector: Selector) -> int:
-    """Return how long a mark counts, in ms: until the next time of the selector."""
+    """Return the lookback of a mark, in ms: until the next time of the selector."""
     if selector.step:
         return selector.step
     return LOOKBACK_MS if selector.lookback is None else selector.lookback

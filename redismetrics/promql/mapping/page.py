@@ -33,7 +33,7 @@ _FAMILY_SUFFIXES = {"counter": "_total", "info": "_info"}
 
 
 class Shown(NamedTuple):
-    """What a name on the page stands for: a form of a metric."""
+    """The meaning of a name on the page: a form of a metric."""
 
     metric: str
     form: Form
@@ -41,10 +41,10 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PageNames:
-    """The names on the page, in its order.
+    """The names on the page, in order.
 
     Attributes:
-        shown: What each name stands for.
+        shown: The meaning of each name.
         families: The name of each metric's family, as in its TYPE line.
     """
 

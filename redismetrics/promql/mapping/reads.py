@@ -30,10 +30,10 @@ _WIDTHS = ((0, 15 * SECOND), (MINUTE, MINUTE), (HOUR, HOUR), (DAY, DAY))
 
 @dataclass(frozen=True, slots=True)
 class MappingOptions:
-    """How series are shown.
+    """Options for how series are shown.
 
     Attributes:
-        idle_ms: A series that was not recorded for this long is no longer there.
+        idle_ms: A series that was not recorded for this long is gone.
         external: Labels of all series.
     """
 
@@ -42,9 +42,10 @@ class MappingOptions:
 
 
 def lookback_of(definition: Definition, selector: Selector, options: MappingOptions) -> int:
-    """Return how long a sample of a metric counts, in ms.
+    """Return the lookback of a metric, in ms.
 
-    What is set once and holds, such as the version of a program, counts until the series is idle.
+    Values that are set once and remain valid, such as the version of a program, count until the
+    series is idle.
     """
     if selector.lookback is not None:
         return selector.lookback
@@ -55,7 +56,7 @@ def lookback_of(definition: Definition, selector: Selector, options: MappingOpti
 
 
 def window_edges(selector: Selector) -> Ints:
-    """Return the distinct edges of all windows, or the times of an instant selector; ascending."""
+    """Return the distinct, ascending edges of all windows, or the times of an instant selector."""
     times = selector.times
     return np.unique(np.concatenate([times, times - selector.range])) if selector.range else times
 
@@ -67,7 +68,7 @@ def slots_query(
     selector: Selector,
     options: MappingOptions,
 ) -> SlotsQuery:
-    """Return what to read of *metric* for the series that *form* makes of it."""
+    """Return what to read of *metric* for the series of *form*."""
     span = selector.end - selector.start
     since, with_totals = selector.start - (selector.range or options.idle_ms), False
     edges: Sequence[int] | None = window_edges(selector).tolist()
@@ -100,7 +101,7 @@ def slots_query(
 
 
 def _finest(selector: Selector, length_ms: int) -> int:
-    """Return the width of the finest slots that are read, in ms; 0: exact samples.
+    """Return the width of the finest slots to read, in ms; 0 means exact samples.
 
     Long ranges are read from coarser slots than their edges need, but never from slots that are
     wider than a step or a window.

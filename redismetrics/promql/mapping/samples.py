@@ -1,4 +1,4 @@
-"""Recorded samples as `SampledSeries`: of gauges, and of counters as points of running totals."""
+"""Recorded samples as `SampledSeries`: gauges, and counters as points of running totals."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ _STALE = pack_metadata(STALE_METADATA)
 
 
 def gauge_samples(slots: SeriesSlots, name: str, lookback_ms: int) -> SampledSeries:
-    """Return the samples of a gauge; the last one of each slot that was read whole."""
+    """Return the samples of a gauge; for slots read as a whole, only the last one."""
     owners, summaries = summarise(slots.samples)
     parts = [(table.series, table.summaries) for table, _ in slots.tables] + [(owners, summaries)]
     owner = np.concatenate([series for series, _ in parts])
@@ -54,8 +54,8 @@ def running_points(
 ) -> SampledSeries:
     """Return the running total of each series at the end of each row.
 
-    *current* are the totals now, shape (series,); *rows* must hold all that was recorded from the
-    first point on.
+    *current* are the current totals, shape (series,); *rows* must contain everything recorded from
+    the first point on.
     """
     series, end = (
         np.concatenate([getattr(part, name) for part in rows]) for name in ("series", "end")
