@@ -5,7 +5,7 @@ import redis
 
 from redismetrics.errors import ScriptFailed, StoreUnavailable
 from redismetrics.store.driver import Operation, Overlapped, run
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PATIENCE, Server
 
 
 def echo(text: str, *, fails: bool = False) -> Operation[bytes]:
@@ -45,9 +45,10 @@ def test_errors_are_those_of_other_commands(server: Server) -> None:
 
 def test_a_timeout_ends_the_connection(server: Server) -> None:
     def slow() -> Operation[None]:
-        yield Overlapped([("BLPOP", "no such list", "0.5")], lambda: None)
+        yield Overlapped([("BLPOP", "no such list", "0")], lambda: None)
 
     with redis.Redis.from_url(server.url, protocol=2, socket_timeout=0.1) as client:
         with pytest.raises(StoreUnavailable):
             run(client, slow())
+        client.connection_pool.connection_kwargs["socket_timeout"] = PATIENCE
         assert run(client, echo("after")) == b"after"

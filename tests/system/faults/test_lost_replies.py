@@ -320,19 +320,20 @@ def test_samples_are_kept_while_the_server_does_not_reply(
     assert totals(reader) == (4, 4)
 
 
+@pytest.mark.slow
 def test_replies_after_the_time_out(
     proxy: Proxy, reader: Metrics, namespace: str, quick: None
 ) -> None:
     with Metrics(
-        proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.05
+        proxy.url, namespace=namespace, flush_interval=3_600, socket_timeout=0.2
     ) as metrics:
         metrics.increment("jobs")
         metrics.flush()
         for _ in range(3):
-            proxy.delay = 0.2
+            proxy.delay = 0.5
             metrics.increment("jobs")
             with pytest.raises(StoreUnavailable):
-                metrics.flush(0.15)
+                metrics.flush(0.4)
             proxy.delay = 0.0
             metrics.flush()
         assert metrics.stats()["retries"] > 0

@@ -8,7 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.fixtures.servers import Server
+from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.system.faults.proxy import Proxy, commands_in
 
 # The default of redis-py 6 and 7; that of 8 is 10.
@@ -24,7 +24,7 @@ def proxy(request: pytest.FixtureRequest, server: Server) -> Iterator[Proxy]:
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(
-        proxy.url, socket_timeout=2, retry=Retry(NoBackoff(), RETRIES)
+        proxy.url, socket_timeout=PATIENCE, retry=Retry(NoBackoff(), RETRIES)
     ) as client:
         yield client
 
@@ -32,7 +32,24 @@ def client(proxy: Proxy) -> Iterator[redis.Redis]:
 @pytest.fixture
 def once(proxy: Proxy) -> Iterator[redis.Redis]:
     """A client without retries."""
+    with redis.Redis.from_url(
+        proxy.url, socket_timeout=PATIENCE, retry=Retry(NoBackoff(), 0)
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def hasty(proxy: Proxy) -> Iterator[redis.Redis]:
+    """A client that gives up on a reply soon. It is connected."""
+
+    def is_connected() -> bool:
+        try:
+            return bool(client.ping())
+        except redis.TimeoutError:
+            return False
+
     with redis.Redis.from_url(proxy.url, socket_timeout=0.2, retry=Retry(NoBackoff(), 0)) as client:
+        wait_until(is_connected, "it is connected")
         yield client
 
 
@@ -115,25 +132,24 @@ def test_zero_ends_a_fault(proxy: Proxy, client: redis.Redis, namespace: str) ->
 
 
 def test_a_deaf_proxy_does_not_reply_until_it_hears_again(
-    proxy: Proxy, once: redis.Redis, namespace: str
+    proxy: Proxy, once: redis.Redis, hasty: redis.Redis, namespace: str
 ) -> None:
-    once.ping()
     proxy.deaf = True
     for _ in range(2):  # on the open connection, then on a new one
         with pytest.raises(redis.TimeoutError):
-            once.hincrby(namespace, "total", 1)
+            hasty.hincrby(namespace, "total", 1)
     proxy.deaf = False
     assert once.hincrby(namespace, "total", 1) == 1
 
 
 def test_a_reply_later_than_the_time_out_counts_twice(
-    proxy: Proxy, once: redis.Redis, namespace: str
+    proxy: Proxy, once: redis.Redis, hasty: redis.Redis, namespace: str
 ) -> None:
-    once.ping()
     proxy.delay = 0.5
     with pytest.raises(redis.TimeoutError):
-        once.hincrby(namespace, "total", 1)
+        hasty.hincrby(namespace, "total", 1)
     proxy.delay = 0.0
+    wait_until(lambda: once.hget(namespace, "total") == b"1", "the server has counted it")
     assert once.hincrby(namespace, "total", 1) == 2
 
 
@@ -148,10 +164,10 @@ def test_a_disconnect_cuts_open_connections_and_accepts_new_ones(
 ) -> None:
     with once.pubsub() as subscriber:
         subscriber.subscribe(namespace)
-        assert subscriber.get_message(timeout=2)["type"] == "subscribe"
+        assert subscriber.get_message(timeout=PATIENCE)["type"] == "subscribe"
         proxy.disconnect()
         with pytest.raises(redis.ConnectionError):
-            subscriber.get_message(timeout=2)
+            subscriber.get_message(timeout=PATIENCE)
     assert once.ping()
 
 

@@ -43,6 +43,11 @@ UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 PIP = [sys.executable, "-m", "pip"]
 # The port of each of our services inside its container.
 PORT = "9465"
+# Seconds for a command, such as installing packages.
+INSTALL_PATIENCE = 600.0
+
+# The first test of the image makes it.
+pytestmark = pytest.mark.timeout(2 * INSTALL_PATIENCE)
 
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None,
@@ -80,7 +85,7 @@ def run(*command: str | Path, **options: Any) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=PROCESS_PATIENCE,
+        timeout=INSTALL_PATIENCE,
         check=False,
         **options,
     )
