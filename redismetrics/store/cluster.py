@@ -37,7 +37,7 @@ _CONNECTION_ERRORS = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
 def _with_error_types(replies: list[Any]) -> list[Any]:
-    """Replace general errors in *replies* by those of clusters.
+    """Replace general errors in *replies* by cluster-specific ones.
 
     redis-py before 6 does this only on connections of its own cluster client.
     """
@@ -52,7 +52,7 @@ def _with_error_types(replies: list[Any]) -> list[Any]:
 class ClusterClient:
     """Sends commands to the nodes of a cluster. Thread-safe.
 
-    *make* returns the client of one node, without retries of its own.
+    *make* returns a client for one node, which does not retry by itself.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ClusterClient:
         self._lock = threading.Lock()
 
     def send(self, commands: list[Command]) -> list[Any]:
-        """Send *commands* in one round trip; return the replies, with errors of single commands."""
+        """Send *commands* in one round trip; return the replies, with errors of commands."""
         routing = route(self.nodes, commands, self._seconds, self._retries)
         return self._drive(routing)  # type: ignore[no-any-return]
 
@@ -81,16 +81,16 @@ class ClusterClient:
             return done.value
 
     def primaries(self) -> dict[str, redis.Redis]:
-        """Return a client of each current primary, by its address.
+        """Return a client for each current primary, by address.
 
         Raises:
-            redis.ConnectionError, redis.TimeoutError, OSError: If no node knows them.
+            redis.ConnectionError, redis.TimeoutError, OSError: If no node knows the primaries.
         """
         self._drive(self.nodes.learn())
         return {f"{host}:{port}": self._node((host, port)) for host, port in self.nodes.primaries}
 
     def pubsub(self) -> Any:
-        """Subscribe through any node: all nodes receive what is published on one."""
+        """Subscribe through any node: all nodes receive what is published on any of them."""
         node = self._node(random.choice(self.nodes.primaries))
         return node.pubsub()  # type: ignore[no-untyped-call]
 
@@ -115,7 +115,7 @@ class ClusterClient:
 
 
 class AsyncClusterClient:
-    """`ClusterClient` for one event loop; it sends to the nodes of one round trip concurrently."""
+    """`ClusterClient` for one event loop; it sends to all nodes of a round trip concurrently."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class AsyncClusterClient:
         self._clients: dict[Address, redis.asyncio.Redis] = {}
 
     async def send(self, commands: list[Command]) -> list[Any]:
-        """Send *commands* in one round trip; return the replies, with errors of single commands."""
+        """Send *commands* in one round trip; return the replies, with errors of commands."""
         routing = route(self.nodes, commands, self._seconds, self._retries)
         try:
             step = next(routing)
@@ -146,7 +146,7 @@ class AsyncClusterClient:
             return done.value  # type: ignore[no-any-return]
 
     def pubsub(self) -> Any:
-        """Subscribe through any node: all nodes receive what is published on one."""
+        """Subscribe through any node: all nodes receive what is published on any of them."""
         return self._node(random.choice(self.nodes.primaries)).pubsub()
 
     async def aclose(self, close_connection_pool: bool = True) -> None:

@@ -2,12 +2,12 @@
 
 Reads bracket a batch with the metric's version, to detect changes in between. redis-py's cluster
 pipeline would break this, because it resends redirected commands separately, after the others.
-Here all commands of one slot go in order over one connection, and after a redirection all of them
-are sent again in order.
+Here, all commands of one slot are sent in order over one connection, and after a redirection all of
+them are resent in order.
 
 The rules are a generator that yields what to send to which node, so that the blocking and the
-asyncio client share them. A user needs the commands CLUSTER SLOTS and ASKING in addition to those
-for a single server.
+asyncio client share them. A Redis user needs permission for CLUSTER SLOTS and ASKING in addition to
+the commands for a single server.
 """
 
 import random
@@ -57,7 +57,7 @@ _REDIRECTIONS = (AskError, *_TEMPORARY)
 class NodeMap:
     """The node of each slot, as far as known.
 
-    All clients of a store share one. It is loaded again after it proved to be *stale*.
+    All clients of a store share one map. It is reloaded once it has proved to be *stale*.
     """
 
     def __init__(self, seeds: list[Address]) -> None:
@@ -70,23 +70,23 @@ class NodeMap:
         self.silent: set[Address] = set()
 
     def owner(self, slot: int | None) -> Address | None:
-        """Return the primary of a slot, or None if it has none; for None, any primary."""
+        """Return the primary of a slot, or None if it has none; for slot None, any primary."""
         if slot is not None:
             return self._owners.get(slot)
         return random.choice(self.answering)
 
     @property
     def answering(self) -> list[Address]:
-        """The primaries without those that did not answer last time; all if none did."""
+        """The primaries that answered last time, or all of them if none did."""
         return [node for node in self.primaries if node not in self.silent] or self.primaries
 
     @property
     def primaries(self) -> list[Address]:
-        """The known primaries; before any is known, the nodes of the URL."""
+        """The known primaries, or the nodes in the URL if none are known yet."""
         return sorted({*self._owners.values(), *self._others}) or self.seeds
 
     def move(self, error: AskError, source: Address) -> Address:
-        """Note a redirection that node *source* returned; return where it leads."""
+        """Note a redirection from node *source*; return its target."""
         address = (error.host or source[0], error.port)
         self._others.add(address)
         if isinstance(error, MovedError):
@@ -101,7 +101,7 @@ class NodeMap:
             self.silent.discard(address)
 
     def learn(self) -> Routing:
-        """Ask one node after the other for the map, until one knows it."""
+        """Ask one node after another for the map, until one knows it."""
         known = list(dict.fromkeys((*self._owners.values(), *self.seeds)))
         random.shuffle(known)
         # Those that did not answer last time come last: a paused one would hold up the others.
@@ -131,7 +131,7 @@ def _read_slots(reply: list[Any], source: Address) -> dict[int, Address]:
 
 
 def slot_of(command: Command) -> int | None:
-    """Return the slot of a command's keys, which all have the same; None without a key."""
+    """Return the slot of a command's keys, which is the same for all; None without keys."""
     if command[0].partition(" ")[0] in _WITHOUT_KEY:
         return None
     key = command[3] if command[0] == "EVALSHA" else command[1]
@@ -140,7 +140,7 @@ def slot_of(command: Command) -> int | None:
 
 @dataclass(slots=True)
 class _SlotCommands:
-    """The commands of one slot, by their positions in the round trip."""
+    """The commands of one slot, by position in the round trip."""
 
     slot: int | None
     positions: list[int] = field(default_factory=list)
@@ -148,10 +148,10 @@ class _SlotCommands:
 
 @dataclass(slots=True)
 class _Attempt:
-    """What one attempt left to do.
+    """The remaining work after one attempt.
 
-    *failure* is why a node did not answer, *redirection* the last error of a slot that moves or has
-    no node.
+    *failure* is why a node did not answer, *redirection* the last error of a slot that is moving or
+    has no node.
     """
 
     again: list[_SlotCommands] = field(default_factory=list)
@@ -163,8 +163,8 @@ class _Attempt:
 def route(nodes: NodeMap, commands: list[Command], seconds: float, retries: int) -> Routing:
     """Send each command to its node; return the replies in order, with errors of single commands.
 
-    Slots that move or have no primary are tried again for up to *seconds*; a node that does not
-    answer is tried again *retries* times.
+    Slots that are moving or have no primary are retried for up to *seconds*; a node that does not
+    answer is retried *retries* times.
 
     Raises:
         redis.ConnectionError, redis.TimeoutError, OSError: If a node does not answer, or a slot
@@ -199,7 +199,7 @@ def route(nodes: NodeMap, commands: list[Command], seconds: float, retries: int)
 def _by_slot(commands: list[Command]) -> list[_SlotCommands]:
     """Return the commands by slot.
 
-    One without a key belongs to the slot of the command before it; the first ones belong to the
+    A command without a key belongs to the slot of the previous command; leading ones belong to the
     slot of the first command with a key.
     """
     slots = [slot_of(command) for command in commands]
@@ -216,8 +216,8 @@ def _by_slot(commands: list[Command]) -> list[_SlotCommands]:
 def _send_to_all_primaries(nodes: NodeMap, commands: list[Command], replies: list[Any]) -> Routing:
     """Send the commands that concern all primaries.
 
-    The texts of INFO are joined. Scripts are loaded where a node answers: another one gets them
-    when it lacks them. For them the first reply is returned.
+    The INFO texts are joined. Scripts are loaded on the nodes that answer: others get them when
+    they turn out to lack them. For scripts, the first reply is returned.
     """
     positions = [
         position for position, command in enumerate(commands) if command[0] in _TO_ALL_PRIMARIES
@@ -245,7 +245,7 @@ def _send_to_all_primaries(nodes: NodeMap, commands: list[Command], replies: lis
 def _attempt(
     nodes: NodeMap, commands: list[Command], waiting: list[_SlotCommands], replies: list[Any]
 ) -> Generator[list[Request] | float, list[NodeReplies] | None, _Attempt]:
-    """Send what waits, note the replies, and return what must be sent again."""
+    """Send what is waiting, note the replies, and return what must be resent."""
     attempt = _Attempt()
     by_node: dict[Address, list[_SlotCommands]] = {}
     for group in waiting:
@@ -296,7 +296,7 @@ def _follow_redirections(
     replies: list[Any],
     attempt: _Attempt,
 ) -> None:
-    """Note the redirections among the replies of *node* to a group, and how to resend it."""
+    """Note the redirections in the replies of *node* to a group, and how to resend the group."""
     errors = [
         replies[position]
         for position in group.positions
@@ -318,9 +318,9 @@ def _follow_redirections(
 
 
 def _to_resend(commands: list[Command], positions: list[int], replies: list[Any]) -> list[int]:
-    """Return which commands of a slot are sent again.
+    """Return which commands of a slot to resend.
 
-    These are all that read, so that they are read in order, and the scripts that did not run.
+    These are all reads, so that they are executed in order, and the scripts that did not run.
     """
     return [
         position
@@ -332,7 +332,7 @@ def _to_resend(commands: list[Command], positions: list[int], replies: list[Any]
 def _send_one_by_one(
     nodes: NodeMap, commands: list[Command], positions: list[int], replies: list[Any]
 ) -> Generator[list[Request] | float, list[NodeReplies] | None, Exception | None]:
-    """Send the commands of a slot that is moving, whose keys are on two nodes; return an error."""
+    """Send the commands of a moving slot, whose keys are on two nodes; return an error, if any."""
     for position in positions:
         owner = nodes.owner(slot_of(commands[position])) or nodes.seeds[0]
         (answer,) = (yield [(owner, [commands[position]])]) or []

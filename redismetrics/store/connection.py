@@ -1,7 +1,7 @@
 """Connect to the server of a URL.
 
-It is one server over TCP, TLS or a Unix socket, the embedded server, a primary that sentinels
-watch, or a cluster.
+The server is a single one over TCP, TLS or a Unix socket, the embedded server, a primary behind
+sentinels, or a cluster.
 """
 
 import logging
@@ -33,7 +33,7 @@ LOOP_CONNECTIONS = 32
 
 
 def _make(make: Callable[..., T], retry: Any, url: str, seconds: float, **options: Any) -> T:
-    """Return redis-py's client or pool for *url* with our options; *make* is its constructor."""
+    """Return a redis-py client or pool for *url* with our options; *make* is its constructor."""
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -108,17 +108,17 @@ class Store:
 
     @property
     def used(self) -> bool:
-        """Whether a connection was needed yet."""
+        """Whether a connection has been needed yet."""
         return self._url is not None
 
     @property
     def is_embedded(self) -> bool:
-        """Whether this process is a member of the embedded server now."""
+        """Whether this process is currently a member of the embedded server."""
         return self._server is not None
 
     @property
     def url(self) -> str:
-        """The URL in use; without one, chosen on first use."""
+        """The URL in use; chosen on first use if none was given."""
         if self._given is None:
             if embedded.available():
                 self._given = "embedded://"
@@ -145,21 +145,21 @@ class Store:
             return self._url
 
     def renew(self) -> None:
-        """After an error, start an embedded server that has ended again on next use."""
+        """After an error, restart an embedded server that has stopped, on next use."""
         with self._lock:
             if self._server is not None:
                 self._url = None
 
     @property
     def shards(self) -> int:
-        """Number of shards of a namespace that is created on this server."""
+        """Number of shards of a namespace created on this server."""
         from .cluster import SHARDS
 
         return SHARDS if self._multi_host is not None and self._multi_host.kind == "cluster" else 1
 
     @property
     def database(self) -> int:
-        """Number of the database that the URL names; 0 by default and on a cluster."""
+        """Number of the database in the URL; 0 by default and on a cluster."""
         with self._lock:
             if self._database is None:
                 from redis.connection import parse_url
@@ -172,14 +172,14 @@ class Store:
             return self._database
 
     def client(self) -> "Client":
-        """Return the client for reading, which all threads share; it retries once."""
+        """Return the client for reading, shared by all threads; it retries once."""
         with self._lock:
             if self._client is None:
                 self._client = self.connect(retries=1)
             return self._client
 
     def connect(self, *, retries: int, timeout: float | None = None) -> "Client":
-        """Return a new client, to be closed by the caller; it resends a command *retries* times."""
+        """Return a new client, which the caller must close; it retries a command *retries* times."""
         seconds, url = self._timeout_within(timeout), self.reachable_url()
         multi_host = self._multi_host
         if multi_host is None:

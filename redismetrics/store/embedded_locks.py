@@ -1,4 +1,4 @@
-"""Files that are locked with flock(2), and memberships of an embedded server, also across forks."""
+"""Files locked with flock(2), and memberships of an embedded server, even across forks."""
 
 import itertools
 import os
@@ -42,7 +42,7 @@ def register(folder: Path, share: int) -> int:
 
 
 def release(number: int) -> bool:
-    """Give up a membership; return False if it was given up before."""
+    """Give up a membership; return False if it has already been given up."""
     _, share = memberships.pop(number, (None, -1))
     if share < 0:
         return False
@@ -52,7 +52,7 @@ def release(number: int) -> bool:
 
 
 def share_users(folder: Path) -> int:
-    """Return users.lock, opened and locked as shared."""
+    """Open users.lock with a shared lock, and return it."""
     fd = open_(folder / USERS_LOCK)
     # Waits only for the two lines in `is_unused`.
     fcntl.flock(fd, fcntl.LOCK_SH)
@@ -60,7 +60,7 @@ def share_users(folder: Path) -> int:
 
 
 def is_unused(folder: Path) -> bool:
-    """Return whether nobody uses the server. The caller holds the start lock."""
+    """Return whether no process uses the server. The caller holds the start lock."""
     with opened(folder / USERS_LOCK) as fd:
         if not lock(fd):
             return False
@@ -96,7 +96,7 @@ def open_(path: Path) -> int:
 
 
 def close(fd: int) -> None:
-    """Close a file of `open_`."""
+    """Close a file from `open_`."""
     with forking:
         open_files.discard(fd)
         os.close(fd)
@@ -104,7 +104,7 @@ def close(fd: int) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """Open a file for the time of a `with`."""
+    """Open a file for the duration of a `with` block."""
     fd = open_(path)
     try:
         yield fd
@@ -129,8 +129,8 @@ def unlock(fd: int) -> None:
 def _before_fork() -> None:
     """Take the child's memberships before it exists.
 
-    Otherwise the server would stop if the parent left before the child has its own. They cannot be
-    the parent's, because a lock belongs to the open file, which both processes share.
+    Otherwise the server would stop if the parent left before the child has its own. The parent's
+    cannot be used, because a lock belongs to the open file, which both processes share.
     """
     forking.acquire()
     for number, (folder, _) in list(memberships.items()):

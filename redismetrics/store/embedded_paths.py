@@ -1,4 +1,4 @@
-"""Where the embedded server is: its program, its data folder and its socket."""
+"""Paths of the embedded server: its program, its data folder and its socket."""
 
 import importlib.util
 import os
@@ -77,7 +77,7 @@ def folder_of(url: str) -> Path:
 
 
 def default_folder() -> Path:
-    """Return the data folder of the user."""
+    """Return the user's data folder."""
     data = os.environ.get("XDG_DATA_HOME", "")
     try:
         if sys.platform == "darwin":
@@ -100,7 +100,7 @@ def make_folder(folder: Path) -> None:
 
 
 def socket_path(name: str) -> Path:
-    """Return the path of socket *name* in a private folder, short enough for the system."""
+    """Return a path for the socket *name* in a private folder, short enough for the system."""
     # The second is for a long TMPDIR.
     bases = [Path(tempfile.gettempdir()), Path("/tmp")]
     session = Path(os.environ.get("XDG_RUNTIME_DIR") or ".")

@@ -35,7 +35,7 @@ logger = logging.getLogger("redismetrics")
 
 
 def reach(folder: Path, program: Path, deadline: float) -> Path:
-    """Return the socket of a server that answers; start one, once, if there is none."""
+    """Return the socket of a server that answers; start one if there is none."""
     started = False
     while True:
         with locks.opened(folder / locks.SERVER_LOCK) as server_file:
@@ -65,10 +65,10 @@ def reach(folder: Path, program: Path, deadline: float) -> Path:
 
 
 def shut_down(folder: Path, deadline: float) -> bool:
-    """Stop the server and wait for its end; return False if there is none.
+    """Stop the server and wait until it has exited; return False if there is none.
 
     Raises:
-        StoreUnavailable: If the server still runs at *deadline*.
+        StoreUnavailable: If the server is still running at *deadline*.
     """
     socket, refusal = find_socket(folder), None
     if socket is None:
@@ -115,9 +115,9 @@ def ask(socket: Path, command: str) -> Any:
 def _spawn(folder: Path, program: Path, server_file: int) -> None:
     """Start the server. It inherits *server_file* with its lock, and no other file of ours.
 
-    The server becomes a daemon, so that it is not our child and leaves no zombie. Its session is
-    new even before that, so that Ctrl-C cannot stop it. It uses relative names, with *folder* as
-    its working directory, so that long and unusual paths do not matter.
+    The server becomes a daemon, so that it is not our child and leaves no zombie. It gets a new
+    session even before that, so that Ctrl-C cannot stop it. It uses relative names, with *folder*
+    as its working directory, so that long and unusual paths do not matter.
     """
     socket = paths.socket_path(hashlib.sha256(os.fsencode(folder)).hexdigest()[:16] + ".sock")
     os.ftruncate(server_file, 0)
@@ -169,7 +169,7 @@ def _read_socket(server_file: int) -> Path:
 
 
 def _repair_advice(folder: Path, program: Path) -> str:
-    """Return what to do if the log ends with an error about the append-only file, otherwise ''."""
+    """Return advice if the log ends with an error about the append-only file, otherwise ''."""
     try:
         lines = _log_lines(folder)[-20:]
     except OSError:

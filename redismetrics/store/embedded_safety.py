@@ -1,8 +1,8 @@
-"""Refuse data folders that other users of the machine could have prepared or could change.
+"""Reject data folders that other users of the machine could have prepared or could change.
 
-The server executes what its append-only file contains, and writes its log and its process id to
-files with fixed names. Anyone who can write to the data folder, or made it, could therefore run
-commands in the server of the user, or have files of the user overwritten through symbolic links.
+The server executes the contents of its append-only file, and writes its log and its process id to
+files with fixed names. Anyone who can write to the data folder, or who created it, could therefore
+run commands in the user's server, or have files of the user overwritten through symbolic links.
 """
 
 import os
@@ -38,8 +38,8 @@ def resolved(folder: Folder) -> Path:
     """Return the absolute path of *folder* without symbolic links; None means the user's folder.
 
     Raises:
-        StoreUnavailable: If a symbolic link on the way belongs to another user, who could change
-            where it leads.
+        StoreUnavailable: If a symbolic link in the path belongs to another user, who could change
+            its target.
     """
     path = Path.cwd() / (default_folder() if folder is None else folder)
     links = 0
@@ -72,11 +72,11 @@ def resolved(folder: Folder) -> Path:
 
 
 def check_data_folder(folder: Path) -> None:
-    """Raise `StoreUnavailable` unless only this user can have written what is in *folder*.
+    """Raise `StoreUnavailable` unless only this user can have written the contents of *folder*.
 
-    *folder* is resolved. Its parents must not let other users replace it: they belong to this user
-    or root, and others may write there only if the sticky bit is set, as in /tmp. Members of the
-    group of a parent folder are trusted.
+    *folder* is resolved. Its parents must not let other users replace it: they must belong to this
+    user or root, and may only be writable by others if the sticky bit is set, as in /tmp. Members
+    of the group of a parent folder are trusted.
     """
     for parent in folder.parents:
         found = os.lstat(parent)
@@ -112,7 +112,7 @@ def check_data_folder(folder: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Return everything that the server would read or write, and that exists."""
+    """Return all existing files that the server would read or write."""
     for name in _FILES:
         path = folder / name
         if os.path.lexists(path):
@@ -149,7 +149,7 @@ def _check_file(path: Path) -> None:
 def _trusted_users() -> set[int]:
     """Return the users whose folders may contain the data folder: this user and root.
 
-    Inside a container that maps only some users, root outside appears as the overflow user.
+    Inside a container that maps only some users, the outside root appears as the overflow user.
     """
     users = {0, os.geteuid()}
     try:

@@ -1,4 +1,4 @@
-"""The asyncio clients of a store, one for each event loop."""
+"""The asyncio clients of a store, one per event loop."""
 
 import os
 import weakref
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 async def close_with_loop(client: "AsyncClient") -> "AsyncGenerator[AsyncClient, None]":
-    """Yield *client*, and close it with this generator.
+    """Yield *client*, and close it when this generator is closed.
 
     `asyncio.run` closes generators that were started in its loop when the loop ends.
     """
@@ -25,7 +25,7 @@ async def close_with_loop(client: "AsyncClient") -> "AsyncGenerator[AsyncClient,
 
 
 class LoopClients:
-    """The asyncio clients of a store: one for each event loop, to which its connections belong."""
+    """The asyncio clients of a store: one per event loop, because connections belong to a loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -35,7 +35,7 @@ class LoopClients:
         _loop_clients.add(self)
 
     async def client(self) -> "AsyncClient":
-        """Return the client of the running loop for reading; it retries once."""
+        """Return the running loop's client for reading; it retries once."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -61,7 +61,7 @@ class LoopClients:
             await found[1].aclose()
 
     def forget(self) -> None:
-        """Forget, in a forked child, the parent's clients, and keep them referenced forever.
+        """In a forked child, forget the parent's clients, but keep them referenced forever.
 
         Closing one would remove its socket from the parent's event loop, because both processes
         share the kernel's list of sockets.

@@ -1,15 +1,15 @@
-"""Let Python's cyclic garbage collector rest while replies about many metrics are decoded."""
+"""Pause Python's cyclic garbage collector while replies about many metrics are decoded."""
 
 import gc
 import os
 
 
 class pausing_gc:  # noqa: N801
-    """Pause the collector; a context manager for code that makes many objects and never waits.
+    """Pause the collector; a context manager for code that creates many objects and never waits.
 
-    A page of 5,000 metrics has some 200,000 containers that are in use until the page is made. The
-    collector looked at each of them several times, which was 40 % of the page's CPU. With several
-    threads, the first one to enter ends the pause.
+    A page of 5,000 metrics has some 200,000 containers that are in use until the page is complete.
+    The collector visited each of them several times, which took 40 % of the page's CPU time. With
+    several threads, the first one to enter ends the pause.
     """
 
     __slots__ = ("_ends",)

@@ -1,7 +1,7 @@
-"""Send many commands at once: a pipeline of redis-py without most of its work for each command.
+"""Send many commands at once: a redis-py pipeline without most of its work per command.
 
-A page of 5,000 metrics takes 30,000 commands, in which redis-py spent half of its time. What it
-does when a connection breaks is left to it.
+A page of 5,000 metrics takes 30,000 commands, and redis-py accounted for half of the time. Handling
+of broken connections is left to redis-py.
 """
 
 from collections.abc import Sequence
@@ -67,16 +67,16 @@ async def asend(
 
 
 def _replace(pipeline: Any, commands: Sequence[Command], execute: Any) -> None:
-    """Replace what a pipeline does with its connection.
+    """Replace the method of a pipeline that uses its connection.
 
-    A version of redis-py that names its method otherwise sends the commands in its own way.
+    If a version of redis-py names the method differently, it sends the commands in its own way.
     """
     pipeline.command_stack = list(zip(commands, repeat(_NO_OPTIONS)))
     pipeline._execute_pipeline = execute
 
 
 def _packed(commands: Sequence[Command]) -> bytes:
-    """Return commands as they are sent. A name of two words is sent as two arguments."""
+    """Return commands in the form to send: a name of two words is sent as two arguments."""
     return b"".join(
         [
             pack_command(command if " " not in command[0] else (*command[0].split(), *command[1:]))
@@ -86,9 +86,9 @@ def _packed(commands: Sequence[Command]) -> bytes:
 
 
 def _take_received(connection: Any, replies: list[Any], count: int) -> None:
-    """Append the replies that hiredis has received already, until there are *count*.
+    """Append the replies that hiredis has already received, until there are *count*.
 
-    A version of redis-py that names its reader otherwise reads them one by one.
+    If a version of redis-py names its reader differently, they are read one by one.
     """
     gets = getattr(getattr(connection._parser, "_reader", None), "gets", None)
     if gets is None:

@@ -1,4 +1,4 @@
-"""The record-side state of a metric, as scripts write it; see lua/include/record_state.lua."""
+"""The record-side state of a metric, written by scripts; see lua/include/record_state.lua."""
 
 import struct
 from typing import NamedTuple
@@ -9,22 +9,22 @@ _NEXT_ID, _SEALED = struct.Struct("<d96x"), struct.Struct("<48xd48x")
 
 
 class RecordState(NamedTuple):
-    """What record.lua and commit.lua keep of a metric: a field of the hash `recorded`.
+    """The state that record.lua and commit.lua keep per metric: a field of the hash `recorded`.
 
     Attributes:
         next_id: Id of the next new series.
         epoch: Grows whenever series are removed: ids are valid within one epoch.
         next_change: Number of the next change of the totals.
-        first_change: Number of the oldest change that is not folded.
-        change_bytes: Bytes of the changes that are not folded.
-        folded: Clock in us when a worker last folded the changes.
+        first_change: Number of the oldest change that has not been folded.
+        change_bytes: Bytes of the changes that have not been folded.
+        folded: Clock in µs when a worker last folded the changes.
         sealed: Clock up to which the log is sealed.
         log_bytes: Bytes of the log.
-        oldest: No block of the log has a smaller clock; 0: it was never written to.
-        waiting: Clock of the oldest block that is not sealed.
+        oldest: No block of the log has a smaller clock; 0 if it was never written.
+        waiting: Clock of the oldest unsealed block.
         samples: Samples ever recorded.
-        never_sealed: Samples that were cut from the log before they were sealed.
-        cut: Clock of the newest block taken off the log; 0: none was.
+        never_sealed: Samples that were cut from the log before being sealed.
+        cut: Clock of the newest block removed from the log; 0 if there is none.
     """
 
     next_id: int = 0
@@ -43,9 +43,9 @@ class RecordState(NamedTuple):
 
     @classmethod
     def unpack(cls, data: bytes | None) -> "RecordState":
-        """Decode a field of the hash `recorded`; None is that of a new metric.
+        """Decode a field of the hash `recorded`; None stands for a new metric.
 
-        Damaged bytes raise errors of many types; call it within `reading`.
+        Damaged bytes raise errors of many types; call it inside `reading`.
         """
         return cls(*map(int, _FORM.unpack(data))) if data else cls()
 
@@ -56,11 +56,11 @@ class RecordState(NamedTuple):
 def next_id(data: bytes | None) -> int:
     """Return the field `next_id` of a state, without decoding the others.
 
-    Damaged bytes raise errors of many types; call it within `reading`.
+    Damaged bytes raise errors of many types; call it inside `reading`.
     """
     return int(_NEXT_ID.unpack(data)[0]) if data else 0
 
 
 def sealed_clock(data: bytes | None) -> int:
-    """Return the field `sealed`, as `next_id` does."""
+    """Return the field `sealed`, like `next_id`."""
     return int(_SEALED.unpack(data)[0]) if data else 0

@@ -1,4 +1,4 @@
-"""Decode replies of Redis, which may be corrupt or of another version."""
+"""Decode replies from Redis, which may be corrupt or from another version."""
 
 import struct
 from typing import Any
@@ -30,14 +30,14 @@ DECODING_ERRORS = (
 
 
 def pairs(flat: list[Any]) -> dict[bytes, Any]:
-    """Return a flat reply of fields and values, or members and scores, as a mapping."""
+    """Convert a flat reply of fields and values, or members and scores, to a mapping."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 class reading:  # noqa: N801
     """Turn errors of decoding *what* into `FormatMismatch`; a context manager.
 
-    A class takes a third of the time of a generator: it is entered for each of many metrics.
+    A class takes a third of the time of a generator, which matters for many metrics.
     """
 
     __slots__ = ("_what",)
@@ -54,25 +54,25 @@ class reading:  # noqa: N801
 
 
 def read_definition(name: str, data: bytes) -> Definition:
-    """Return the definition of a metric from its entry in the catalogue."""
+    """Read the definition of a metric from its catalogue entry."""
     with reading(f"the definition of {name!r}"):
         return Definition.unpack(data[:-STAMP_BYTES])
 
 
 def stamp_at_end(data: bytes) -> bytes:
-    """Return the stamp in which *data* ends; b"" if it does not end in one."""
+    """Return the stamp at the end of *data*; b"" if there is none."""
     stamp = data[-STAMP_BYTES:]
     return stamp if len(stamp) == STAMP_BYTES and stamp.startswith(_STAMP_MARK) else b""
 
 
 def read_stamp(stamp: bytes) -> int:
-    """Return the time in a stamp of the catalogue, in µs; 0 if it is damaged."""
+    """Return the time in a catalogue stamp, in µs; 0 if it is damaged."""
     whole = stamp_at_end(stamp)
     return int.from_bytes(whole[1:], "big") if whole else 0
 
 
 def read_now_ms(time: list[Any]) -> int:
-    """Return a reply to TIME in Unix milliseconds."""
+    """Convert a reply to TIME to Unix milliseconds."""
     return int(time[0]) * 1000 + int(time[1]) // 1000
 
 

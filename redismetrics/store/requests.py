@@ -1,10 +1,10 @@
-"""Requests that were recorded, so that a repeat of one is recognised by every server process.
+"""Recorded requests, so that every server process recognises a repeat.
 
 A request is claimed for a short time before it is recorded, and remembered for longer afterwards.
-So a process that dies in between blocks a repeat for that short time only.
+So a process that dies in between blocks a repeat only for that short time.
 
-The hashes of the last hours are listed in one key, since nothing here looks for keys by a pattern.
-A request that is not listed any more, because of a clock that is wrong, expires by itself.
+The hashes of the last hours are listed in one key, because we never search for keys by pattern. A
+request that is no longer listed, because of a wrong clock, expires by itself.
 """
 
 from redismetrics.model.time import HOUR
@@ -19,7 +19,7 @@ _DELETED_AT_ONCE = 1_000
 
 
 def find(namespace: str, request: str) -> Operation[bytes | None]:
-    """Return what is remembered of a request; None if nothing is."""
+    """Return the remembered value of a request, or None."""
     (found,) = yield [("GET", keys.request(namespace, request))]
     return found  # type: ignore[no-any-return]
 
@@ -27,9 +27,9 @@ def find(namespace: str, request: str) -> Operation[bytes | None]:
 def claim(
     namespace: str, request: str, value: bytes, lease_ms: int, now_ms: int
 ) -> Operation[bytes | None]:
-    """Claim a request with *value*, which no other claim has; return None if that succeeded.
+    """Claim a request with a unique *value*; return None on success.
 
-    If it is claimed or remembered already, return the value of that.
+    If it is already claimed or remembered, return that value.
     """
     key, listed = keys.request(namespace, request), keys.requests(namespace)
     commands: list[Command] = [
@@ -55,7 +55,7 @@ def remember(namespace: str, request: str, value: bytes, ttl_ms: int) -> Operati
 
 
 def clear(namespace: str) -> Operation[None]:
-    """Forget all requests that are listed."""
+    """Forget all listed requests."""
     listed = keys.requests(namespace)
     while True:
         (found,) = yield [("ZRANGE", listed, 0, _DELETED_AT_ONCE - 1)]

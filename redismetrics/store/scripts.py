@@ -1,9 +1,9 @@
 """Load the Lua scripts: from the package when installed, from ../lua in a checkout.
 
-A line ``-- @include "name"`` of a script is replaced by the text of include/name.lua, which may
-include others. Where it ends in ``for f, g``, the script uses no more of that file than these
-functions, and seldom: the file is run when one of them is first called. Redis creates all functions
-of a script again in each call, which takes longer than many calls take to run.
+A line ``-- @include "name"`` in a script is replaced by the text of include/name.lua, which may
+include others. If it ends in ``for f, g``, the script uses only these functions of that file, and
+rarely: the file is run when one of them is first called. Redis creates all functions of a script
+again for each call, which may take longer than the call itself.
 """
 
 import re
@@ -20,7 +20,7 @@ _INCLUDE = re.compile(r'^-- @include\b(?: "(\w+)"(?: for (\w+(?:, \w+)*))?$)?.*\
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One Lua script: its text, includes expanded, and the SHA-1 that EVALSHA names it by."""
+    """One Lua script: its text with includes expanded, and its SHA-1 for EVALSHA."""
 
     name: str
     text: str
@@ -29,7 +29,7 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """Return the script of that name, without ``.lua``."""
+    """Return the script with this name, given without ``.lua``."""
     # Imported here because it takes several milliseconds.
     from importlib.resources import files
 
@@ -45,10 +45,10 @@ def script(name: str) -> Script:
 
 
 def expand(folder: "Traversable", name: str) -> str:
-    """Return the text of a script, each file it includes in place of the first line that names it.
+    """Return the text of a script, with each include expanded at its first occurrence.
 
     Raises:
-        RuntimeError: If a line names no file.
+        RuntimeError: If an included file does not exist.
     """
     seen: set[str] = set()
 
@@ -70,7 +70,7 @@ def expand(folder: "Traversable", name: str) -> str:
 
 
 def _deferred(text: str, functions: str) -> str:
-    """Return Lua that runs *text*, which defines *functions*, when one of them is first called."""
+    """Return Lua code that runs *text*, which defines *functions*, on their first call."""
     stubs = "".join(
         f"{name} = function(...)\n{functions} = load()\nreturn {name}(...)\nend\n"
         for name in functions.split(", ")

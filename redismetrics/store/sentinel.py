@@ -1,4 +1,4 @@
-"""Clients of a primary behind Redis sentinels.
+"""Clients for a primary behind Redis sentinels.
 
 Each new connection asks the sentinels for the current primary.
 """
@@ -43,7 +43,7 @@ def watch(
 ) -> redis.Redis:
     """Connect *client* to the primary of *service*; *login* is for the sentinels themselves.
 
-    The host of *client* is ignored; its options are used for the primary and the sentinels.
+    The host of *client* is ignored; its options apply to the primary and the sentinels.
     """
     options = client.connection_pool.connection_kwargs
     secure = issubclass(client.connection_pool.connection_class, SSLConnection)
@@ -63,8 +63,8 @@ def awatch(
 ) -> redis.asyncio.Redis:
     """`watch` for asyncio.
 
-    The client keeps its pool, which waits for a free connection where the sentinels' pool would
-    raise. The sentinels' pool only finds the address.
+    The client keeps its pool, which waits for a free connection, while the sentinels' pool would
+    raise. The sentinels' pool is only used to find the address.
     """
     pool: Any = client.connection_pool
     secure = issubclass(pool.connection_class, redis.asyncio.SSLConnection)
@@ -83,7 +83,7 @@ def awatch(
 def _without_passwords(
     error: redis.ConnectionError, options: dict[str, Any]
 ) -> redis.ConnectionError:
-    """Remove passwords from a message, which before redis-py 7 shows all options of each client."""
+    """Remove passwords from a message: before redis-py 7, it has all options of each client."""
     text = str(error)
     for name, value in options.items():
         if "password" in name and value:
@@ -96,7 +96,7 @@ def _options_of_primary(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _options_of_sentinels(options: dict[str, Any], secure: bool) -> dict[str, Any]:
-    """Return the options that connections to sentinels share: timeouts and TLS."""
+    """Return the options for connections to sentinels: timeouts and TLS."""
     same = {
         name: value
         for name, value in options.items()

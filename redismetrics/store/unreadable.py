@@ -1,4 +1,4 @@
-"""Keep what cannot be read of one metric from spoiling a result about many."""
+"""Keep unreadable data of one metric from spoiling a result about many."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -24,21 +24,21 @@ _warned: set[str] = set()
 
 
 def skip(what: str, error: Exception, skipped: Skipped | None = None) -> None:
-    """Add to *skipped* that *what* is left out of a result; log it, the first time only."""
+    """Add to *skipped* that *what* is left out of a result; log it, but only the first time."""
     if skipped is not None:
         skipped[what] = str(error)
     warn_once(f"{what} is skipped: {error}")
 
 
 def warn_once(text: str) -> None:
-    """Log a warning, the first time only."""
+    """Log a warning, but only the first time."""
     if text not in _warned and len(_warned) < MAX_WARNINGS:
         _warned.add(text)
         log.warning("%s", text)
 
 
 def is_of_one_key(error: StoreError) -> bool:
-    """True if *error* comes from what one key holds, not from the server or the user's rights."""
+    """Return whether *error* is about the contents of one key, not the server or permissions."""
     return isinstance(error, FormatMismatch) or (
         isinstance(error, ScriptFailed) and "WRONGTYPE" in str(error)
     )
@@ -49,10 +49,10 @@ def read_readable(
     read: Callable[[list[str]], Operation[list[T]]],
     skipped: Skipped | None = None,
 ) -> Operation[list[T]]:
-    """Return what *read* returns for these metrics, without those that cannot be read.
+    """Return the result of *read* for these metrics, without those that cannot be read.
 
-    *read* is called with at most METRICS_PER_TRIP of them. Those that cannot be read are added to
-    *skipped*. They are found by halving, so that one of 1,000 costs 20 further round trips.
+    *read* is called with at most METRICS_PER_TRIP of them. Unreadable metrics are added to
+    *skipped*. They are found by bisection, so that one of 1,000 costs 20 extra round trips.
     """
     found: list[T] = []
     for first in range(0, len(names), METRICS_PER_TRIP):

@@ -1,7 +1,7 @@
-"""Options after the ? of a server's URL: those that redis-py may get, and checks of their values.
+"""Options after the ? in a server URL: those allowed for redis-py, and checks of their values.
 
 redis-py passes any option to its connections. Some would change replies, retries or timeouts that
-this package depends on, and a wrong value would only be noticed by the first connection.
+this package depends on, and an invalid value would only be noticed by the first connection.
 """
 
 import re
@@ -85,7 +85,7 @@ _OURS = dict.fromkeys(
 
 
 def check_server_url(url: str) -> None:
-    """Check the path and the options of a URL of one server, which redis-py will parse.
+    """Check the path and the options of a single-server URL, which redis-py will parse.
 
     Raises:
         InvalidSetting: If a part of the URL would be ignored, or an option is not allowed.
@@ -104,13 +104,13 @@ def check_server_url(url: str) -> None:
 
 
 def check_options(url: str, scheme: str, query: str) -> Collection[str]:
-    """Check the options *query* of a URL whose servers are reached by *scheme*; return their names.
+    """Check the options *query* of a URL with servers reached via *scheme*; return their names.
 
     *scheme* is redis, rediss or unix.
 
     Raises:
         InvalidSetting: If an option is not allowed, is repeated or has an invalid value. The
-            message shows no value.
+            message does not show the value.
     """
     allowed = dict(_OPTIONS)
     if scheme != "unix":

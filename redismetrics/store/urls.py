@@ -41,7 +41,7 @@ def check_url(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MultiHostUrl:
-    """A URL with several hosts: nodes of a cluster, or sentinels that know where *service* is."""
+    """A URL with several hosts: nodes of a cluster, or sentinels that monitor *service*."""
 
     kind: str
     hosts: list[tuple[str, int]]
@@ -117,7 +117,7 @@ def _parse_host(url: str, kind: str, host: str) -> tuple[str, int]:
 
 
 def _split_path(url: str, kind: str, path: str) -> tuple[str, str]:
-    """Return the service and the database that the path of a URL names."""
+    """Return the service and the database in the path of a URL."""
     if kind == "cluster":
         if path not in ("", "0"):
             _fail("url must have no database but 0, because a cluster has no other", url)
@@ -132,12 +132,12 @@ def _split_path(url: str, kind: str, path: str) -> tuple[str, str]:
 
 
 def host_in_url(host: str) -> str:
-    """Return *host* as URLs write it: IPv6 addresses in brackets."""
+    """Return *host* in URL form: IPv6 addresses in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether *host* can be reached from this machine only."""
+    """Return whether *host* can only be reached from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

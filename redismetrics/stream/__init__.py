@@ -1,5 +1,5 @@
 """Live samples over pub/sub.
 
-In come the blocks that Redis publishes, and those that are read from the logs after a lost
-connection; out go samples or summaries, through a bounded queue.
+In: blocks published by Redis, and blocks read from the logs after a lost connection. Out: samples
+or summaries, through a bounded queue.
 """

@@ -24,7 +24,7 @@ S = TypeVar("S")
 class AsyncSubscription(Generic[S]):
     """`Subscription` for asyncio.
 
-    ``async with`` subscribes; read it by ``async for`` or ``await get(timeout)``. It belongs to the
+    ``async with`` subscribes; read with ``async for`` or ``await get(timeout)``. It belongs to the
     event loop that entered it. A cancelled read loses nothing.
     """
 
@@ -35,7 +35,7 @@ class AsyncSubscription(Generic[S]):
         self._task: asyncio.Task[None] | None = None
 
     def track(self, received: Received | None) -> None:
-        """Return a `PositionMark` for each batch as well, and begin after *received*, if given.
+        """Also return a `PositionMark` for each batch, and begin after *received*, if given.
 
         For servers whose clients reconnect; call it before ``async with``.
         """
@@ -53,7 +53,7 @@ class AsyncSubscription(Generic[S]):
 
     @property
     def closed(self) -> bool:
-        """Whether the subscription has ended, so that `get` has nothing more to wait for."""
+        """Whether the subscription has ended, so that `get` will not return anything more."""
         return self._queue.closed
 
     async def __aenter__(self) -> Self:
@@ -73,7 +73,7 @@ class AsyncSubscription(Generic[S]):
     async def get(self, timeout: float | None = None) -> S | Gap | None:
         """Return the next item; None after *timeout* seconds, or if the subscription is closed.
 
-        Raises as `Subscription.get` does.
+        Raises like `Subscription.get`.
         """
         if self._task is None and not self._queue.closed:
             raise InvalidQuery(
@@ -83,7 +83,7 @@ class AsyncSubscription(Generic[S]):
         return cast("S | Gap | None", await self._queue.get(timeout))
 
     async def aclose(self) -> None:
-        """End the subscription and drop what was not read."""
+        """End the subscription and drop unread items."""
         self._queue.close()
         if self._task is not None:
             self._task.cancel()

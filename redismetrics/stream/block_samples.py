@@ -1,4 +1,4 @@
-"""The samples of a block, for those of its series that a subscription selects."""
+"""The samples in a block, for the series that a subscription selects."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -18,14 +18,14 @@ Tags = dict[str, str]
 
 
 def count_selected(block: Block, tags: list[Tags | None]) -> int:
-    """Return the number of samples of those series of *block* whose *tags* are not None."""
+    """Return the number of samples in *block* of series whose *tags* are not None."""
     selected = np.array([each is not None for each in tags], np.bool_)
     return int(selected[block.samples.series].sum())
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltSamples:
-    """Samples of a block, with about how many bytes each of them takes.
+    """Samples of a block, with the approximate bytes of each.
 
     *missing* stands for older samples of the block that were not built.
     """
@@ -43,9 +43,10 @@ def build_samples(
     limit: int,
     max_bytes: int,
 ) -> BuiltSamples:
-    """Return the samples of those series of *block* whose *tags* are not None.
+    """Return the samples in *block* of series whose *tags* are not None.
 
-    If they are more than *limit*, or take more than *max_bytes*, the newest of them, at least one.
+    If there are more than *limit*, or they take more than *max_bytes*, return only the newest, at
+    least one.
     """
     samples = block.samples
     rows = np.flatnonzero(np.array([each is not None for each in tags], np.bool_)[samples.series])
@@ -66,7 +67,7 @@ def build_samples(
 
 
 def _sizes(block: Block, rows: Ints, tags: list[Tags | None]) -> Ints:
-    """Return about how many bytes the sample of each of the *rows* takes."""
+    """Return the approximate bytes of the sample in each of *rows*."""
     of_series = np.array([item_bytes(each or {}) for each in tags], np.int64)
     sizes = of_series[block.samples.series[rows]]
     if block.samples.metadata:

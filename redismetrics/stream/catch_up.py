@@ -1,6 +1,6 @@
-"""Read what a subscriber missed while it was disconnected from the logs.
+"""Read from the logs what a subscriber missed while it was disconnected.
 
-The blocks after the last one it received, and whether any of them have already left the log.
+These are the blocks after the last one it received. Also detect blocks already cut from the log.
 """
 
 from dataclasses import dataclass
@@ -50,10 +50,10 @@ def metric_names(namespace: str, shard: int) -> Operation[list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class LogSlice:
-    """Blocks of several logs up to clock *until*, in the order of their clocks.
+    """Blocks of several logs up to clock *until*, ordered by clock.
 
-    *cuts*: for each metric, the clock of the newest block that was removed from its log. *stamps*:
-    for each metric, its stamp in the catalogue.
+    *cuts*: for each metric, the clock of the newest block that was cut from its log. *stamps*: for
+    each metric, its stamp in the catalogue.
     """
 
     until: int
@@ -65,9 +65,9 @@ class LogSlice:
 def read_slice(
     namespace: str, shard: int, names: list[str], since: int, until: int
 ) -> Operation[LogSlice]:
-    """Read the blocks of these metrics from *since* to *until*, both included.
+    """Read the blocks of these metrics from *since* to *until*, both inclusive.
 
-    Where there are many, the slice ends at an earlier clock.
+    If there are many, the slice ends at an earlier clock.
     """
     if not names:
         return LogSlice(until, [], {}, {})

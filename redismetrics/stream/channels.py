@@ -1,4 +1,4 @@
-"""The channels of what a subscription selects, in one database."""
+"""The channels of a subscription's selection, in one database."""
 
 from redismetrics.store import keys
 
@@ -7,7 +7,7 @@ from .selection import Selection
 
 
 class Channels:
-    """The channels of *selection* in the database of number *database*.
+    """The channels of *selection* in the database with number *database*.
 
     Channels are shared by all databases of a server, so their names contain the number.
     """

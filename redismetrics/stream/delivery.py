@@ -26,9 +26,9 @@ _BYTES_PER_ITEM, _MIN_BYTES = 1 << 10, 1 << 20
 
 
 class DeliveryQueue:
-    """At most *limit* items, and about *max_bytes* of memory, that wait for the reader.
+    """At most *limit* items, and about *max_bytes* of memory, waiting for the reader.
 
-    When it is full the oldest items are dropped. One `Gap` in front of the rest counts them.
+    When it is full, the oldest items are dropped, and counted by one `Gap` in front of the rest.
     """
 
     def __init__(self, limit: int) -> None:
@@ -60,7 +60,7 @@ class DeliveryQueue:
         sizes: Sequence[int] | None = None,
         missing: Gap | None = None,
     ) -> None:
-        """Add *items*, unless the queue is closed. Errors are raised by `get` in their turn.
+        """Add *items*, unless the queue is closed. `get` raises errors when it reaches them.
 
         *sizes* are the bytes of the items. *missing* says that samples before *items* do not fit.
         """
@@ -113,7 +113,7 @@ class DeliveryQueue:
         return self._pop() if self._items else None
 
     def close(self) -> None:
-        """Drop what is queued and accept nothing more."""
+        """Drop queued items and accept no more."""
         self.closed = True
         self._items.clear()
         self._sizes.clear()
@@ -155,7 +155,7 @@ class DeliveryQueue:
 
 
 class ThreadQueue(DeliveryQueue):
-    """A delivery queue between threads. A forked child has no part in it."""
+    """A delivery queue between threads. Not usable in a forked child."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
@@ -181,7 +181,7 @@ class ThreadQueue(DeliveryQueue):
             self._changed.notify_all()
 
     def pause(self, seconds: float) -> None:
-        """Wait for *seconds*; less if the queue changes, as by `close`."""
+        """Wait for *seconds*, or until the queue changes, for example by `close`."""
         with self._changed:
             if not self.closed:
                 self._changed.wait(seconds)

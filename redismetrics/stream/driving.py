@@ -1,4 +1,4 @@
-"""Drive the generators of this package, feeds and relays, in a thread or in an event loop."""
+"""Drive the generators of this package, feeds and relays, in a thread or an event loop."""
 
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar

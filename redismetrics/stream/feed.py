@@ -1,12 +1,12 @@
 """The subscription state machine, without I/O: which blocks are new, and what was missed.
 
-A message of the stream is the block as stored in the log. After a reconnect the blocks since the
-last one received are read from the logs; a block's writer and sequence show whether it was
-delivered already. A metric's `cut` shows whether blocks have left its log since.
+A message of the stream is the block as stored in the log. After a reconnect, the blocks since the
+last one received are read from the logs; a block's writer and sequence show whether it has already
+been delivered. A metric's `cut` shows whether blocks have been cut from its log since.
 
-A message ends in the stamp that its metric has in the catalogue. Series ids are looked up only
-under the same stamp, because the ids mean other series after the data was deleted (FLUSHALL), and
-in another database (SWAPDB).
+A message ends with the stamp of its metric in the catalogue. Series ids are only looked up under
+the same stamp, because the ids refer to other series after the data was deleted (FLUSHALL), and in
+another database (SWAPDB).
 
 The methods are generators that yield steps (see `steps`), so that the drivers for threads and for
 asyncio share all of this logic.
@@ -73,10 +73,10 @@ _Tags = dict[str, str]
 
 
 class Feed:
-    """What one subscription selects, and how far it has read.
+    """The selection of one subscription, and how far it has read.
 
-    *every* is in seconds, *queue* in items, *by* the form of the summaries. Raises `InvalidQuery`
-    for wrong arguments.
+    *every* is in seconds, *queue* in items, *by* the kind of summaries. Raises `InvalidQuery` for
+    invalid arguments.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Feed:
         self._last_error = ""
 
     def track(self, received: Received | None) -> None:
-        """Deliver marks as well, and begin with what came after *received*, if given."""
+        """Also deliver marks, and begin after *received*, if given."""
         self._marks, self._resume_from = True, received
 
     # -- connection -------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class Feed:
             raise
 
     def follow(self, queue: DeliveryQueue) -> Steps[None]:
-        """Deliver what arrives until *queue* is closed."""
+        """Deliver arriving items until *queue* is closed."""
         try:
             while not queue.closed:
                 try:
@@ -206,7 +206,7 @@ class Feed:
     def _resume(self, queue: DeliveryQueue) -> None:
         """Go back to what the reader had received before, so that `follow` catches up from there.
 
-        The newest batch that it received is read again and compared by its number of items.
+        The newest batch that it received is read again and compared by the number of items.
         """
         now_ms = self._complete_ms
         for shard, (clock, count) in (self._resume_from or {}).items():
@@ -222,13 +222,13 @@ class Feed:
             self._complete_ms = min(self._complete_ms, clock // 1000)
 
     def _end_resume(self, queue: DeliveryQueue, shard: int) -> None:
-        """Deliver a gap if the reader had not received the whole of its newest batch."""
+        """Deliver a gap if the reader had not received all of its newest batch."""
         resumed = self._resumed.pop(shard, None)
         if resumed is not None and resumed.found != resumed.expected:
             queue.put([_gap(resumed.clock // 1000, resumed.clock // 1000)])
 
     def _subscribe(self, queue: DeliveryQueue) -> Steps[None]:
-        """Begin to receive messages; return once Redis has confirmed it."""
+        """Start receiving messages; return once Redis has confirmed it."""
         database = yield Database()
         self._channels = Channels(self._namespace, self._selection, database)
         yield Listen(self._channels.interest(), self._ping_after)
@@ -249,7 +249,7 @@ class Feed:
     # -- after a reconnect ------------------------------------------------------------------------
 
     def _catch_up(self, queue: DeliveryQueue, max_blocks: float = inf) -> Steps[None]:
-        """Deliver what was recorded since the last block received, and gaps for what is gone.
+        """Deliver what was recorded since the last received block, and gaps for missing blocks.
 
         After about *max_blocks* blocks of a shard, the rest is a gap as well.
         """
@@ -280,7 +280,7 @@ class Feed:
             self._set_time(state.now_ms)
 
     def _restart_position(self, shard: int, state: ShardState) -> Position:
-        """Return to the oldest block of this subscription that the log can still have."""
+        """Return the position of this subscription's oldest block that the log can still have."""
         began = self._began[shard]
         start = max(state.clock - retention.REPLAY_US, 0)
         if state.clock > began:

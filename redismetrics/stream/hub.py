@@ -1,6 +1,6 @@
-"""What the feeds of a client share: a relay, decoded blocks, and descriptions of metrics.
+"""Shared by the feeds of a client: a relay, decoded blocks, and descriptions of metrics.
 
-There is one hub for the threads of a process, and one for each event loop.
+There is one hub for the threads of a process, and one per event loop.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ log = logging.getLogger("redismetrics")
 
 
 class Hub:
-    """What the feeds in the threads of a process share."""
+    """Shared by the feeds in the threads of a process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -59,7 +59,7 @@ class Hub:
                 self._wire.wake()
 
     def leave(self, inbox: Inbox) -> None:
-        """Put nothing more into *inbox*; disconnect after the last one."""
+        """Stop delivering to *inbox*; disconnect after the last one."""
         with self._lock:
             if self._relay is not None and self._wire is not None:
                 self._relay.leave(inbox)
@@ -84,7 +84,7 @@ def _run(relay: Relay, wire: Wire) -> None:
 
 
 class LoopHub:
-    """What the feeds in one event loop share."""
+    """Shared by the feeds in one event loop."""
 
     def __init__(self) -> None:
         self._describing = asyncio.Lock()
@@ -108,7 +108,7 @@ class LoopHub:
             self._wire.wake()
 
     async def leave(self, inbox: Inbox) -> None:
-        """Put nothing more into *inbox*; disconnect after the last one, before this returns."""
+        """Stop delivering to *inbox*; after the last one, disconnect before returning."""
         relay, wire, task = self._relay, self._wire, self._task
         if relay is None or wire is None or task is None:
             return
@@ -131,7 +131,7 @@ class LoopHub:
         return known
 
     async def compute(self, step: Compute) -> Any:
-        """Return the result of *step*. Large ones run in a thread, one at a time.
+        """Return the result of *step*. Large steps run in a thread, one at a time.
 
         Between many small ones, other tasks have their turn.
         """

@@ -1,7 +1,7 @@
-"""What a feed waits to receive, and the messages that wait for it.
+"""The interest of a feed, and the messages waiting for it.
 
-A relay puts messages in; it never waits for a feed. A feed that falls behind loses its messages,
-and reads them from the logs, as after a lost connection.
+A relay adds messages, and never waits for a feed. A feed that falls behind loses its messages, and
+reads them from the logs, as after a lost connection.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ MAX_MESSAGES, MAX_BYTES = 10_000, 4 << 20
 
 
 class FellBehind(StoreUnavailable):
-    """Too many messages waited for a feed; they are in the logs."""
+    """Too many messages were waiting for a feed; they are in the logs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """What a feed wants to receive: the channels *names*, or what matches one of the patterns.
+    """What a feed wants to receive: the channels *names*, or those that match a pattern.
 
-    *selects* says whether a channel is wanted that a pattern matches. It is called by the relay.
+    *selects* returns whether a channel that matches a pattern is wanted. It is called by the relay.
     """
 
     names: frozenset[bytes]
@@ -37,14 +37,14 @@ class Interest:
     selects: Callable[[bytes], bool]
 
     def has(self, pattern: bytes | None, channel: bytes) -> bool:
-        """Return whether messages are wanted that came for *pattern*, or for the channel itself."""
+        """Return whether messages for *pattern*, or for the channel itself, are wanted."""
         if pattern is None:
             return not self.is_pattern and channel in self.names
         return self.is_pattern and pattern in self.names and self.selects(channel)
 
 
 class Inbox:
-    """The messages that wait for one feed."""
+    """The messages waiting for one feed."""
 
     def __init__(self, interest: Interest, ping_after: float) -> None:
         self.interest = interest
@@ -55,7 +55,7 @@ class Inbox:
         self._error: StoreError | None = None
 
     def put(self, message: Message) -> None:
-        """Add a message. Drop all and fail if there are too many."""
+        """Add a message. If there are too many, drop all of them and fail."""
         if self._error is not None:
             return
         self._bytes += len(message.data)
@@ -70,7 +70,7 @@ class Inbox:
         self._confirmed = True
 
     def fail(self, error: StoreError) -> None:
-        """Let the feed receive *error* after what waits for it. The first error counts."""
+        """Make the feed receive *error* after the waiting messages. The first error counts."""
         if self._error is None:
             self._error = error
 

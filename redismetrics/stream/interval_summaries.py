@@ -26,7 +26,7 @@ MAX_ROWS = 50_000
 
 @dataclass(slots=True)
 class _MetricRows:
-    """The rows of one metric in the current interval; each is of a series, an index of *tags*."""
+    """The rows of one metric in the current interval; a series is an index into *tags*."""
 
     tags: list[dict[str, str]] = field(default_factory=list)
     index: dict[tuple[tuple[str, str], ...], int] = field(default_factory=dict)
@@ -40,8 +40,8 @@ class _MetricRows:
 class IntervalSummaries:
     """Collects blocks, and makes a `Summary` of each series for every interval of *every* seconds.
 
-    Of each metric if *by* is ``name``: of all its series together, without tags. Intervals are
-    aligned to the Unix epoch. Times are the server's, in milliseconds.
+    If *by* is ``name``, it makes one per metric, over all its series, without tags. Intervals are
+    aligned to the Unix epoch. Times are by the server's clock, in milliseconds.
     """
 
     def __init__(self, every: float, by: str = "series") -> None:
@@ -78,7 +78,7 @@ class IntervalSummaries:
             metric.count = len(metric.tags)
 
     def end_interval(self, now_ms: float) -> list[Summary]:
-        """Return the summaries of the interval that ended, and begin the one of *now_ms*."""
+        """Return the summaries of the past interval, and begin the interval of *now_ms*."""
         since = to_datetime(self._since_ms)
         self._since_ms = int(now_ms) // self._width_ms * self._width_ms
         until = to_datetime(self._since_ms)

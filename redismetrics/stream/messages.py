@@ -1,4 +1,4 @@
-"""Messages of the stream, and their decoded blocks, which all feeds of a client share."""
+"""Messages of the stream, and their decoded blocks, which are shared by all feeds of a client."""
 
 import threading
 from collections import OrderedDict
@@ -34,7 +34,7 @@ def batch_length(sizes: Iterable[int]) -> int:
 
 
 class DecodedBlocks:
-    """The blocks that were decoded last: feeds that are not far apart share the work."""
+    """The most recently decoded blocks: feeds that are not far apart share the work."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,7 +42,7 @@ class DecodedBlocks:
         self._bytes = 0
 
     def decode(self, data: bytes) -> Block:
-        """Return the block of a message. It is shared, so it must not be changed.
+        """Return the block of a message. It is shared, so it must not be modified.
 
         Raises:
             FormatMismatch: If *data* is corrupt or of another version.
@@ -70,7 +70,7 @@ def _size(data: bytes, block: Block) -> int:
 
 
 class Message:
-    """A message that Redis published: the channel, and a block with the stamp of its metric."""
+    """A message published by Redis: the channel, and a block with the stamp of its metric."""
 
     __slots__ = ("_blocks", "channel", "data")
 

@@ -1,10 +1,10 @@
-"""Glob patterns of metric names, matched as Redis matches them."""
+"""Glob patterns for metric names, with the semantics of Redis."""
 
 import re
 
 
 def glob_to_regex(pattern: str) -> str:
-    """Return the regular expression that matches whole names as Redis does (stringmatchlen)."""
+    """Return a regular expression that matches whole names like Redis (stringmatchlen)."""
     # What is between the stars.
     parts, at = [""], 0
     while at < len(pattern):
@@ -25,7 +25,7 @@ def glob_to_regex(pattern: str) -> str:
 
 
 def _class_to_regex(pattern: str, at: int) -> tuple[str, int]:
-    """Translate the `[...]` whose inside begins at *at*; return it, and the position behind it.
+    """Translate the `[...]` whose contents begin at *at*; return it, and the position after it.
 
     An unclosed class extends to the end of the pattern.
     """

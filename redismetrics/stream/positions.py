@@ -10,10 +10,10 @@ MAX_WRITERS = 10_000
 
 @dataclass(slots=True)
 class Position:
-    """How far one shard was read.
+    """How far one shard has been read.
 
     All blocks before *clock* are known, and at *clock* the blocks of the metrics *names*, which
-    came with batch *sequence* of *writer*.
+    came in batch *sequence* of *writer*.
     """
 
     clock: int
@@ -29,9 +29,9 @@ Received = dict[int, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class PositionMark:
-    """What a reader has received once it has read the queue up to here.
+    """What a reader has received once it has read the queue up to this mark.
 
-    If *shard* is not None, the samples that follow belong to the newest batch of that shard.
+    If *shard* is not None, the following samples belong to the newest batch of that shard.
     """
 
     received: Received
@@ -51,7 +51,7 @@ class Resumed:
 
 
 class WriterHistory:
-    """The newest batch of each writer and shard, and which metrics of it were delivered."""
+    """The newest batch of each writer and shard, and which of its metrics were delivered."""
 
     def __init__(self, limit: int = MAX_WRITERS) -> None:
         self._limit = limit

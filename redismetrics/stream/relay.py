@@ -1,9 +1,9 @@
 """The one pub/sub connection of a client, shared by its feeds, without I/O.
 
 Redis sends each message once per connection, and compares it with each pattern of each connection.
-So feeds don't subscribe themselves: they join the relay of their client, which is subscribed to
-everything that one of them wants, and puts each message into the inboxes of those that want it. It
-never waits for a feed.
+So feeds don't subscribe themselves: they join the relay of their client, which subscribes to
+everything that any of them wants, and puts each message into the inboxes that want it. It never
+waits for a feed.
 
 A relay lives as long as its connection and its feeds. If the connection is lost, all inboxes fail;
 their feeds join a new relay.
@@ -39,7 +39,7 @@ _MAX_ROUTES = 4096
 
 
 class Relay:
-    """Subscribes for several inboxes over one connection, and sorts what arrives into them.
+    """Subscribes for several inboxes over one connection, and distributes messages to them.
 
     `join` and `leave` may be called from any thread; then the driver must be woken.
     """
@@ -66,7 +66,7 @@ class Relay:
 
     @property
     def ended(self) -> bool:
-        """Whether nobody can join any more."""
+        """Whether the relay has ended, so that no inbox can join."""
         return self._ended
 
     def join(self, inbox: Inbox) -> bool:
@@ -80,7 +80,7 @@ class Relay:
             return True
 
     def leave(self, inbox: Inbox) -> None:
-        """Put nothing more into *inbox*. With the last one the relay ends."""
+        """Stop delivering to *inbox*. The relay ends with the last one."""
         with self._lock:
             if inbox in self._inboxes:
                 self._inboxes.remove(inbox)
@@ -125,9 +125,9 @@ class Relay:
     # -- subscribing ------------------------------------------------------------------------------
 
     def _subscribe(self) -> WireSteps[None]:
-        """Ask Redis for what the next new inbox wants, and end what nobody wants any more.
+        """Subscribe for the next new inbox, and unsubscribe from what is no longer wanted.
 
-        One inbox at a time, because an error of Redis does not say to which command it belongs.
+        One inbox at a time, because an error from Redis does not say which command it belongs to.
         """
         missing: set[bytes] = set()
         with self._lock:
@@ -162,7 +162,7 @@ class Relay:
             self._asker = None
 
     def _refuse(self, error: ScriptFailed) -> None:
-        """Fail the inbox for which Redis refuses a subscription; it refuses all names or none."""
+        """Fail the inbox whose subscription Redis rejected; it rejects all names or none."""
         inbox, self._asker = self._asker, None
         if inbox is None:
             raise error
@@ -197,7 +197,7 @@ class Relay:
         return route
 
     def _test_connection(self) -> WireSteps[None]:
-        """Send a ping after a silence: a connection can die without any error."""
+        """Send a ping after a period of silence: a connection can die without any error."""
         now = monotonic()
         if self._asker is not None and now > self._confirm_until:
             raise StoreUnavailable(f"Redis did not confirm a subscription within {PATIENCE:g} s")

@@ -13,7 +13,7 @@ _NAME_OR_PATTERN = re.compile(r"[A-Za-z0-9_./:*?\[\]^-]{1,200}\Z")
 
 
 class Selection:
-    """Metric names and patterns, tags and types. Raises `InvalidQuery` for wrong arguments.
+    """Metric names and patterns, tags and types. Raises `InvalidQuery` for invalid arguments.
 
     A tag whose value is None selects the series without that tag, as in queries.
     """
@@ -37,7 +37,7 @@ class Selection:
         self._tags.update({key: None for key, value in (tags or {}).items() if value is None})
 
     def matching(self, stored: Iterable[str]) -> list[str]:
-        """Return the exact names, then those of the *stored* names that a pattern matches."""
+        """Return the exact names, then the *stored* names that match a pattern."""
         matched = (name for name in stored if self._pattern.fullmatch(name))
         return list(dict.fromkeys([*self.names, *matched]))
 

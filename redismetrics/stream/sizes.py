@@ -1,4 +1,4 @@
-"""About how many bytes of memory the items of a stream take while they wait for the reader."""
+"""Approximate memory of the items of a stream while they wait for the reader."""
 
 from collections.abc import Mapping
 
@@ -12,15 +12,15 @@ _OBJECT = 100
 
 
 def item_bytes(tags: Mapping[str, str]) -> int:
-    """Return the bytes of a sample or summary with these tags, without its metadata."""
+    """Return the bytes of a sample or summary with these tags, without metadata."""
     return _ITEM + sum(len(key) + len(value) for key, value in tags.items())
 
 
 def metadata_bytes(text: bytes) -> int:
-    """Return at most how many bytes the metadata takes that *text*, JSON, stands for.
+    """Return an upper bound of the bytes of the metadata in *text*, JSON.
 
-    Each value follows one of these characters. A string takes four bytes for each character if one
-    of them is outside of the Basic Multilingual Plane.
+    Each value follows one of these characters. A string takes four bytes per character if any of
+    them is outside the Basic Multilingual Plane.
     """
     values = sum(map(text.count, (b",", b":", b"[", b"{")))
     width = 1 if text.isascii() and b"\\" not in text else 4
@@ -28,5 +28,5 @@ def metadata_bytes(text: bytes) -> int:
 
 
 def size_of(item: object) -> int:
-    """Return the bytes of an item of which nothing else is known."""
+    """Return the bytes of an item without further knowledge."""
     return item_bytes(item.tags) if isinstance(item, Sample | Summary) else _ITEM

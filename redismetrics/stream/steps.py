@@ -1,8 +1,8 @@
-"""The steps that a feed and a relay yield: everything they need done, one step at a time.
+"""The steps yielded by feeds and relays for everything they need done, one at a time.
 
-Both are generators, as operations are (see `redismetrics.store.driver`). They yield a step, and
-are sent the step's result, or thrown the error. There are two drivers of each, one for a thread
-and one for an event loop: in `transport` for feeds, in `wire` for the relay.
+Both are generators, like operations (see `redismetrics.store.driver`). They yield a step, and its
+result is sent, or its error thrown, into the generator. There are two drivers for each, one for a
+thread and one for an event loop: in `transport` for feeds, in `wire` for the relay.
 """
 
 from collections.abc import Callable, Generator
@@ -102,12 +102,12 @@ class Next:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Receive nothing more. Never raises."""
+    """Stop receiving. Never raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Return the result of *operation*, which runs over another connection."""
+    """Run *operation* over another connection and return its result."""
 
     operation: Operation[Any]
 
@@ -141,7 +141,7 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Return the result of *function*. With *is_large*, don't block an event loop by it."""
+    """Return the result of *function*. With *is_large*, it must not block an event loop."""
 
     function: Callable[[], Any]
     is_large: bool
@@ -156,7 +156,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """Prepare to reconnect after a failure: an embedded server may have to be started again."""
+    """Prepare to reconnect after a failure: an embedded server may have to be restarted."""
 
 
 WireStep = Connect | Subscribe | Unsubscribe | Read | Ping | Disconnect

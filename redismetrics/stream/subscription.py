@@ -1,4 +1,4 @@
-"""Subscriptions for threads: a thread of its own reads ahead of the reader."""
+"""Subscriptions for threads: a background thread reads ahead of the reader."""
 
 import logging
 import threading
@@ -20,12 +20,12 @@ S = TypeVar("S")
 
 
 class Subscription(Generic[S]):
-    """The live stream: what is recorded from now on, and a `Gap` where samples are missing.
+    """The live stream: everything recorded from now on, and a `Gap` where samples are missing.
 
-    See `Metrics.subscribe`. It is subscribed once made. Use it as a context manager. Iterate it,
-    which ends with `close()`, or call `get(timeout)`, from any thread. It survives lost
-    connections and restarts of the server: what was recorded meanwhile is read from the logs, in
-    order and once. A forked child has no part in it.
+    See `Metrics.subscribe`. It is subscribed as soon as it is created. Use it as a context manager.
+    Iterate over it until `close()`, or call `get(timeout)`, from any thread. It survives lost
+    connections and restarts of the server: samples recorded in the meantime are read from the logs,
+    in order and without duplicates. It cannot be used in a forked child.
     """
 
     def __init__(self, store: Store, feed: Feed) -> None:
@@ -51,20 +51,20 @@ class Subscription(Generic[S]):
 
     @property
     def closed(self) -> bool:
-        """Whether the subscription has ended, so that `get` has nothing more to wait for."""
+        """Whether the subscription has ended, so that `get` will not return anything more."""
         return self._queue.closed
 
     def get(self, timeout: float | None = None) -> S | Gap | None:
         """Return the next item; None after *timeout* seconds, or if the subscription is closed.
 
         Raises:
-            StoreError: A message cannot be read, or Redis refuses the subscription, which waiting
-                does not change. The next call continues behind it.
+            StoreError: If a message cannot be read, or Redis permanently rejects the subscription.
+                The next call continues after it.
         """
         return cast("S | Gap | None", self._queue.get(timeout))
 
     def close(self) -> None:
-        """End the subscription and drop what was not read. Safe from any thread."""
+        """End the subscription and drop unread items. Safe from any thread."""
         self._end()
 
     def __enter__(self) -> Self:

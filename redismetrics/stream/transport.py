@@ -1,4 +1,4 @@
-"""Drivers of a feed: perform its steps, in a thread or in an event loop."""
+"""Drivers for feeds: perform their steps in a thread or an event loop."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Drivers of a relay: its steps over a pub/sub connection of redis-py, for threads and asyncio."""
+"""Drivers for relays: perform their steps over a redis-py pub/sub connection."""
 
 import asyncio
 import selectors
@@ -27,7 +27,7 @@ class Wire:
         self._waker.setblocking(False)
 
     def wake(self) -> None:
-        """End a read that waits, or the next one."""
+        """Interrupt the current read, or the next one."""
         # Full: it will wake. Closed: the relay has ended.
         with suppress(OSError):
             self._waker.send(b"\0")
@@ -50,7 +50,7 @@ class Wire:
                     return _call(self._pubsub, step)
 
     def _wait(self, timeout: float) -> bool:
-        """Wait for data, at most *timeout* s; return False if woken before any came."""
+        """Wait for data, at most *timeout* s; return False if woken before any arrives."""
         connection = self._pubsub.connection
         if connection is None or connection.can_read(timeout=0):
             return True
@@ -89,7 +89,7 @@ class AsyncWire:
         self._waiter: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        """End a read that waits, or the next one."""
+        """Interrupt the current read, or the next one."""
         self._is_woken = True
         self._end_wait()
 
@@ -144,7 +144,7 @@ class AsyncWire:
 
 
 def _call(pubsub: Any, step: WireStep) -> Any:
-    """Call the method of redis-py's *pubsub* for *step*: the blocking and asyncio ones agree."""
+    """Call the method of redis-py's *pubsub* for *step*, blocking or asyncio."""
     match step:
         case Ping():
             return pubsub.ping()

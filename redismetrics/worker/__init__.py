@@ -1,6 +1,6 @@
-"""The worker: turns logs into minutes, hours and days, and removes what has expired.
+"""The worker: turns logs into minutes, hours and days, and removes expired data.
 
-In: blocks that record.lua wrote. Out: rollups, written by commit.lua. Run it as
+In: blocks written by record.lua. Out: rollups, written by commit.lua. Run it as
 `python -m redismetrics.worker`.
 """
 

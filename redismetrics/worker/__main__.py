@@ -40,8 +40,8 @@ def main(
     """Work until SIGTERM or SIGINT, or with --once until nothing is due.
 
     *epilog* is added to the help. *watch* is entered around the work of --once, and may show its
-    progress. *beside* are services in this process that the worker's page shows as well. Returns
-    the exit code: 0, or 1 if Redis is unreachable.
+    progress. *beside* are other services in this process to show on the worker's page. Returns the
+    exit code: 0, or 1 if Redis is unreachable.
     """
     parser = _parser(prog, epilog, limits)
     options = _parse(parser, argv)
@@ -127,9 +127,9 @@ def _work(worker: Worker, options: argparse.Namespace, watch: Watch) -> None:
 
 
 def stop_by_signal(worker: Worker) -> None:
-    """Let SIGTERM and SIGINT stop the worker.
+    """Make SIGTERM and SIGINT stop the worker.
 
-    A thread sets the event, since the interrupted thread may hold the event's lock.
+    A thread sets the event, because the interrupted thread may hold the event's lock.
     """
     signals: SimpleQueue[int] = SimpleQueue()
 
@@ -150,7 +150,7 @@ def _metrics_address(text: str) -> tuple[str, int]:
 def _serve_status(
     worker: Worker, address: tuple[str, int] | None, beside: Sequence[StatusSource]
 ) -> Iterator[None]:
-    """Serve the worker's own page meanwhile, if there is an address."""
+    """Serve the worker's own page during the block, if there is an address."""
     if address is None:
         yield
         return

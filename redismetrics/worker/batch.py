@@ -19,16 +19,16 @@ from .merge import CellKey
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one commit seals.
+    """The samples sealed by one commit.
 
     Attributes:
         blocks: Number of blocks, from the oldest one on.
-        samples: Number of their samples.
-        late: Samples among them whose minute had expired.
-        by_hour: Samples to store by the start of their hour, in ms.
-        cells: Minutes and chunks that these fall into.
+        samples: Number of samples in them.
+        late: Number of those samples whose minute had expired.
+        by_hour: Number of samples to store, by the start of their hour in ms.
+        cells: Minutes and chunks that they fall into.
         parts: The samples to store.
-        few: The same as a plain list, if they are few; *parts* is empty then.
+        few: The same as a plain list, if there are few; then *parts* is empty.
     """
 
     blocks: int
@@ -47,7 +47,7 @@ def small_batch(
     chunk_series: int,
     limits: WorkerLimits,
 ) -> Batch | None:
-    """Return all blocks as plain lists; None if numpy must do it."""
+    """Return all blocks as plain lists; None if numpy must be used."""
     try:
         samples = small.unpack_blocks([data for data, _ in log])
     except NotSmall:
@@ -69,10 +69,11 @@ def small_batch(
 def _decode(
     log: list[tuple[bytes, bytes]], chunk_series: int, limits: WorkerLimits
 ) -> tuple[int, list[Samples]]:
-    """Decode blocks until a commit would become too large, or up to a block that is corrupt.
+    """Decode blocks until a commit would become too large, or up to a corrupt block.
 
-    A corrupt block stays in the log, since a newer worker may know its version. It is removed when
-    age or size cut the log, and counted then. Returns the number of blocks, and their samples.
+    A corrupt block stays in the log, because a newer worker may know its version. It is removed and
+    counted when the log is cut because of age or size. Returns the number of blocks, and their
+    samples.
 
     Raises:
         FormatMismatch: If the first block is corrupt.
@@ -122,7 +123,7 @@ def whole_batch(
     chunk_series: int,
     limits: WorkerLimits,
 ) -> Batch:
-    """Decode what one commit seals."""
+    """Decode the blocks that one commit seals."""
     blocks, decoded = _decode(log, chunk_series, limits)
     parts, late = _kept(decoded, metric.retention.finest.kept_from(seen.now_ms))
     return Batch(
@@ -136,7 +137,7 @@ def whole_batch(
 
 
 def _kept(parts: list[Samples], from_ms: int) -> tuple[list[Samples], int]:
-    """Return the samples from *from_ms* on, and the number of older ones, whose minutes expired."""
+    """Return the samples from *from_ms* on, and the number of older, expired ones."""
     kept, late = [], 0
     for part in parts:
         keep = part.time >= from_ms

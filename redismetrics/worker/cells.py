@@ -1,4 +1,4 @@
-"""Read the minutes that sealing merges into, and write them back."""
+"""Read the minutes that sealing merges samples into, and write them back."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from .merge import Cell, CellKey
 
 @dataclass(frozen=True, slots=True)
 class PackedHour:
-    """Cells of one hour as they are stored: their own fields, then the segments of the chunks."""
+    """Stored cells of one hour: their own fields, then the segments of the chunks."""
 
     cells: list[CellKey]
     tables: list[bytes | None]
@@ -31,9 +31,9 @@ class PackedHour:
 
 
 def cells_commands(metric: MetricLocation, cells: list[CellKey]) -> list[Command]:
-    """Return the commands that read what minutes hold already.
+    """Return the commands that read the current contents of minutes.
 
-    A minute is in a field of its own, or in the segment of its hour.
+    A minute is in its own field, or in the segment of its hour.
     """
     commands: list[Command] = []
     for hour, of_hour in cells_by_hour(cells).items():
@@ -60,7 +60,7 @@ def cells_by_hour(cells: list[CellKey]) -> dict[int, list[CellKey]]:
 
 
 def decode_cells(hours: list[PackedHour]) -> dict[CellKey, Cell]:
-    """Return the cells that hold anything."""
+    """Return the non-empty cells."""
     found = {}
     for hour in hours:
         found.update(_decode_hour(hour.cells, hour.tables, hour.samples))
@@ -71,7 +71,7 @@ def own_fields(hours: list[PackedHour]) -> dict[CellKey, tuple[bytes | None, byt
     """Return the packed rows and exact samples of all cells.
 
     Raises:
-        NotSmall: If segments hold some of them.
+        NotSmall: If some of them are in segments.
     """
     found: dict[CellKey, tuple[bytes | None, bytes | None]] = {}
     for hour in hours:
@@ -83,7 +83,7 @@ def own_fields(hours: list[PackedHour]) -> dict[CellKey, tuple[bytes | None, byt
 
 
 def chunks_of(cells: list[CellKey]) -> list[int]:
-    """Return the chunks of cells, ascending."""
+    """Return the chunks of cells in ascending order."""
     return sorted({chunk for _, chunk in cells})
 
 
@@ -128,10 +128,10 @@ def _samples_of(segment: Samples, slot_ms: int) -> Samples:
 def packed_cells(
     cells: dict[CellKey, Cell], stored: dict[CellKey, Cell], *, dense_samples: bool = False
 ) -> dict[CellKey, tuple[bytes, bytes | None]]:
-    """Return the bytes of cells and of their exact samples; None for no samples before and after.
+    """Return the bytes of cells and of their exact samples; None if there were and are no samples.
 
-    They are not packed densely, since merging into the segment packs them again. With
-    *dense_samples* the samples are: a minute may have very many.
+    They are not packed densely, because merging into the segment packs them again. With
+    *dense_samples*, the samples are: a minute may have very many.
     """
     packed = {}
     for key, cell in cells.items():
@@ -144,7 +144,7 @@ def packed_cells(
 
 
 def inexact_count(cells: Iterable[Cell]) -> int:
-    """Return how many samples of cells are not kept one by one."""
+    """Return the number of samples in cells that are not kept one by one."""
     return sum(int(cell.table.summaries.count.sum()) - cell.samples.count for cell in cells)
 
 
@@ -153,7 +153,7 @@ def write_cells(
 ) -> list[KeyWrites]:
     """Return the writes of minutes and of their exact samples.
 
-    The key of minutes persists: the hours over them are due, and are downsampled from it.
+    The key of minutes persists, because the hours above are due, and are downsampled from it.
     """
     minute, raw = metric.retention.finest, metric.retention.raw
     tables: dict[int, KeyWrites] = {}

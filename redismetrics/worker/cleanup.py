@@ -1,4 +1,4 @@
-"""Remove old blocks, idle series, and series that a user deletes."""
+"""Remove old blocks, idle series, and series deleted by users."""
 
 import secrets
 from collections.abc import Mapping, Set
@@ -34,9 +34,9 @@ from .limits import DEFAULT_LIMITS, WorkerLimits
 
 
 def trim(metric: MetricLocation, seen: MetricVersion | None = None) -> Operation[Result]:
-    """Take sealed blocks off the log of a metric that is no longer recorded.
+    """Remove sealed blocks from the log of a metric that is no longer recorded.
 
-    If blocks remain that are too young or not sealed, another trim is scheduled.
+    If blocks that are too young or unsealed remain, another trim is scheduled.
     """
     seen = seen or (yield from read_version(metric))
     metric = metric.of(seen.definition)
@@ -92,10 +92,10 @@ def delete_series(
     tags: Mapping[str, str | None],
     limits: WorkerLimits = DEFAULT_LIMITS,
 ) -> Operation[int]:
-    """Forget the series with these tags and what was recorded of them; return their number.
+    """Forget the series with these tags and their data; return their number.
 
-    None as a tag's value means that the series must not have that tag. Readers skip rows and
-    changes of ids without a series; the sweep removes what a process sends in between.
+    A value of None means that the series must not have that tag. Readers skip rows and changes of
+    ids without a series; the sweep removes anything sent in between.
     """
     config = yield from namespace.config()
     shard = keys.shard_of(name, config.shards)
@@ -156,7 +156,7 @@ def delete_series(
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """One field of the metric's totals, as it was read.
+    """One field of the metric's totals, as read.
 
     Attributes:
         field: Number of the field.
@@ -177,10 +177,10 @@ class _Series:
 
     Attributes:
         tags: Canonical tags by id.
-        seen_ms: When each was last recorded, by id; 0 if that is not known.
+        seen_ms: When each was last recorded, by id; 0 if unknown.
         rows: The totals.
-        values: Fields with values of processes and their bytes, by id.
-        has_unknown: Changes of an unknown kind wait.
+        values: Fields with per-process values and their bytes, by id.
+        has_unknown: Whether changes of an unknown kind are waiting.
     """
 
     tags: dict[int, bytes]
@@ -191,7 +191,7 @@ class _Series:
 
 
 def _read_series(metric: MetricLocation, seen: MetricVersion) -> Operation[_Series | None]:
-    """Read all series; None if the metric changed since it was read."""
+    """Read all series; None if the metric has changed since it was read."""
     definition = seen.definition
     assert definition is not None, "BUG: the metric has no definition"
     replies = yield from read_consistent(
@@ -235,9 +235,9 @@ def _read_series(metric: MetricLocation, seen: MetricVersion) -> Operation[_Seri
 
 
 def _clear(plan: CommitPlan, rows: _Rows, left: Set[int]) -> None:
-    """Add to *plan* that rows of series that are not *left* are set to 0.
+    """Plan to set rows of series that are not *left* to 0.
 
-    Those of a series that was deleted may be made by a later fold of its changes.
+    Rows of a deleted series may be created by a later fold of its changes.
     """
     used = rows.ids[rows.values[:, 0] != 0].tolist()
     gone = [number for number in used if number not in left]

@@ -1,7 +1,7 @@
-"""The commit protocol: read a metric at one version, and write only if it is still that version.
+"""The commit protocol: read a metric at one version, and write only if it still has that version.
 
 Every read begins and ends with the metric's version, and the commit names it. So whatever two
-workers do at once, a worker that read something outdated has its commit rejected. The rules are
+workers do concurrently, the commit of a worker that read outdated data is rejected. The rules are
 in docs/architecture.md.
 """
 
@@ -39,14 +39,14 @@ _CONFLICTS = (b"version", b"log", b"late")
 
 
 class Outcome(Enum):
-    """How a piece of work ended.
+    """The outcome of a piece of work.
 
     Attributes:
         DONE: Committed.
         NOTHING: There was nothing to do.
-        AGAIN: The metric changed since it was read. Nothing was written; read it again.
+        AGAIN: The metric has changed since it was read. Nothing was written; read it again.
         MORE: Committed, and there is more of the same work.
-        ALONE: It failed together with other metrics. Nothing was written; try it by itself.
+        ALONE: It failed together with other metrics. Nothing was written; retry it separately.
     """
 
     DONE = "done"
@@ -58,13 +58,13 @@ class Outcome(Enum):
 
 @dataclass(slots=True)
 class Result:
-    """How a piece of work ended, and what was in it.
+    """The outcome of a piece of work, and its counts.
 
     Attributes:
         late: Samples that arrived after their minute had expired.
-        forgotten: Series that were removed.
+        forgotten: Number of removed series.
         waited_ms: How long the oldest block had waited.
-        error: What could not be done beside it.
+        error: An additional part that could not be done.
     """
 
     outcome: Outcome
@@ -79,7 +79,7 @@ class Result:
 
 @dataclass(slots=True)
 class MetricVersion:
-    """A metric as the first round trip finds it.
+    """The state of a metric in the first round trip.
 
     Attributes:
         version: None for a metric that no worker has committed to.
@@ -107,15 +107,15 @@ class MetricVersion:
 
 @dataclass(slots=True)
 class KeyWrites:
-    """What a commit writes into one data key.
+    """The writes of a commit to one data key.
 
     Attributes:
         partition_ms: Start of the partition.
         fields: Fields to set.
         removed: Fields to delete.
-        persist: Keep the key beyond its retention, since a coarser slot that is due needs it.
+        persist: Keep the key beyond its retention, because a coarser slot that is due needs it.
         refuse: Write nothing if the key is past its retention.
-        keeps_expiry: The key expires as it must already, if it is not empty.
+        keeps_expiry: The expiry of the key is already correct, if the key is not empty.
     """
 
     resolution: Resolution
@@ -144,14 +144,14 @@ class KeyWrites:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Changes of the totals that a commit folds.
+    """Changes of the totals to fold in a commit.
 
     Attributes:
-        first: Number of the oldest.
-        stamp: Stamp of the newest, which identifies it.
-        sizes: Bytes of each.
-        rows: Fields of the totals and their new values, flat; with the number of the oldest change
-            that is left.
+        first: Number of the oldest change.
+        stamp: Stamp of the newest change, which identifies it.
+        sizes: Bytes of each change.
+        rows: Flat list of fields of the totals and their new values, including the number of the
+            oldest remaining change.
     """
 
     first: int
@@ -162,25 +162,25 @@ class Fold:
 
 @dataclass(slots=True)
 class CommitPlan:
-    """All that one commit does.
+    """Everything that one commit does.
 
     Attributes:
-        blocks: Blocks that are sealed by it, in order of the log.
-        sealed: Clock up to which the log is sealed then; None: as before.
+        blocks: Blocks to seal, in order of the log.
+        sealed: Clock up to which the log is then sealed; None means unchanged.
         schedule: Slots that become due, with the time in ms.
-        finished: Work that is not due any more.
+        finished: Work that is no longer due.
         late: Samples whose minute had expired.
-        inexact: Samples that are not kept one by one, since the metric has too many bytes of them.
+        inexact: Samples that are not kept one by one, because the metric has too many bytes of
+            them.
         samples: Samples sealed into each hour, by the hour's start in ms.
         expired_sizes: Fields of `held` to remove.
         cleanups: Cleanups to schedule, with the time in ms.
-        new_cleanups: The same, unless that cleanup is scheduled already.
+        new_cleanups: The same, unless the cleanup is already scheduled.
         forgotten: Canonical tags of series to forget.
-        totals: Fields of the totals to change: field, value as it was read, new value; b"" removes
-            the field.
+        totals: Fields of the totals to change: field, value read, new value; b"" removes the field.
         fold: Changes of the totals to fold.
-        none_left: Remove the metric: its last series is forgotten.
-        token: Makes the new version different from any other.
+        none_left: Remove the metric, because its last series is forgotten.
+        token: Makes the new version unique.
     """
 
     writes: list[KeyWrites] = field(default_factory=list)
@@ -207,13 +207,13 @@ class CommitPlan:
 
 
 def read_version(metric: MetricLocation) -> Operation[MetricVersion]:
-    """Read the metric's version, and what every piece of work needs to know."""
+    """Read the metric's version, and the state that every piece of work needs."""
     (seen,) = yield from read_versions([metric])
     return seen
 
 
 def read_versions(metrics: Sequence[MetricLocation]) -> Operation[list[MetricVersion]]:
-    """Read the versions of several metrics of a shard as `read_version` does."""
+    """Read the versions of several metrics of a shard, like `read_version`."""
     found: dict[str, MetricVersion] = {}
     left = list(metrics)
     while left:
@@ -257,14 +257,14 @@ def read_versions(metrics: Sequence[MetricLocation]) -> Operation[list[MetricVer
 def read_consistent(
     metric: MetricLocation, seen: MetricVersion, commands: list[Command]
 ) -> Operation[list[Any] | None]:
-    """Return the replies, or None if the metric has another version than *seen*."""
+    """Return the replies, or None if the metric's version differs from *seen*."""
     version = ("HGET", metric.worked.state, "version")
     before, *replies, after = yield [version, *commands, version]
     return replies if before == seen.version == after else None
 
 
 def commit(metric: MetricLocation, seen: MetricVersion, plan: CommitPlan) -> Operation[Outcome]:
-    """Write *plan*, if the metric is still as *seen*: return DONE, else AGAIN.
+    """Write *plan* if the metric is still at version *seen* and return DONE, otherwise AGAIN.
 
     Returns ALONE if it failed in a call for several metrics.
     """
@@ -305,7 +305,7 @@ def _arguments(write: KeyWrites) -> list[Any]:
 
 
 def _pack(plan: CommitPlan, seen: MetricVersion) -> bytes:
-    """Return *plan* as commit.lua reads it: its fields in a fixed order."""
+    """Return *plan* in the format of commit.lua: its fields in a fixed order."""
     fold: list[Any] = []
     if plan.fold is not None:
         fold = [plan.fold.first, plan.fold.stamp, plan.fold.sizes]

@@ -72,7 +72,7 @@ def _call(
 def joined(operation: Operation[T]) -> Operation[T]:
     """Run an operation, and send the commits of a round trip in few calls.
 
-    A commit gets the same reply as from a call of its own, save that an error of it is a text.
+    A commit gets the same reply as from a separate call, except that its error is text.
     """
     try:
         commands = next(operation)
@@ -96,7 +96,7 @@ def joined(operation: Operation[T]) -> Operation[T]:
 
 
 def _groups(commands: list[Command]) -> list[list[int]]:
-    """Return the places of commands, those together that one call can do."""
+    """Return the positions of commands, grouped by call."""
     groups: list[list[int]] = []
     # By keys of the shard: the last call to it, and what that call does so far.
     last: dict[tuple[str, ...], tuple[list[int], int]] = {}

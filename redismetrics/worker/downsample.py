@@ -36,7 +36,7 @@ def downsample(
     limits: WorkerLimits = DEFAULT_LIMITS,
     seen: MetricVersion | None = None,
 ) -> Operation[Result]:
-    """Do the work that *due* names: build a coarser slot, or merge slots into their segment."""
+    """Do the work named by *due*: build a coarser slot, or merge slots into their segment."""
     seen = seen or (yield from read_version(metric))
     metric = metric.of(seen.definition)
     if not seen.is_due(due):
@@ -55,7 +55,7 @@ def _merge_part(
 ) -> Operation[Result]:
     """Merge the slots of a part of a partition into its segment.
 
-    The coarser slot is due too. When it is built, the rest of the partition is merged.
+    The coarser slot is due too; when it is built, the rest of the partition is merged.
     """
     start = due.slot_ms
     partition = slot_of(start, resolution.partition)
@@ -113,15 +113,15 @@ def _build(
 
 @dataclass(slots=True)
 class _PartitionRows:
-    """What one chunk holds in a partition.
+    """The data of one chunk in a partition.
 
     Attributes:
         resolution: Resolution of the rows.
         partition_ms: Start of the partition.
         table: All rows.
-        slots: Slots with a field of their own beside the segment.
-        samples: Exact samples of minutes, if one of them has a field of its own.
-        sample_slots: Minutes whose samples have a field of their own.
+        slots: Slots with a separate field next to the segment.
+        samples: Exact samples of minutes, if any of them has a separate field.
+        sample_slots: Minutes whose samples have a separate field.
         held: Fields of the metric's hash `held`.
     """
 
@@ -143,7 +143,7 @@ def _read(
     chunk: int,
     slots: range,
 ) -> Operation[_PartitionRows | None]:
-    """Read the segment of a partition and the fields of *slots*; None if the metric changed."""
+    """Read the segment of a partition and the fields of *slots*; None if the metric has changed."""
     fields = [keys.segment_field(chunk), *(keys.cell_field(slot, chunk) for slot in slots)]
     commands: list[Command] = [
         ("HMGET", metric.data(resolution.name, partition_ms), *fields),
@@ -176,7 +176,7 @@ def _read(
 def _segment_writes(
     metric: MetricLocation, seen: MetricVersion, rows: _PartitionRows, *, persist: bool
 ) -> list[KeyWrites]:
-    """Return the writes that replace the fields of slots by one segment, samples included."""
+    """Return the writes that replace the fields of slots by one segment, including samples."""
     start, chunk = rows.partition_ms, rows.chunk
     segment = keys.segment_field(chunk)
     of_rows = KeyWrites(rows.resolution, start, persist=persist, refuse=False)
@@ -194,7 +194,7 @@ def _segment_writes(
 
 
 def _is_due_elsewhere(seen: MetricVersion, due: DueSlot) -> bool:
-    """Return True if the same slot is due for another chunk, which needs the finer key."""
+    """Return whether the same slot is due for another chunk, which needs the finer key."""
     return any(
         slot.resolution == due.resolution and slot.slot_ms == due.slot_ms and slot != due
         for slot in seen.due_slots()

@@ -22,7 +22,7 @@ def coarser_due(
     seen: MetricVersion,
     grace_ms: int,
 ) -> dict[DueSlot, int]:
-    """Return what becomes due when *cells* of *resolution* are written, with its time in ms."""
+    """Return the work that becomes due when *cells* of *resolution* are written, by time in ms."""
     schedule = {}
     above = due_slot.coarser(metric.retention, resolution)
     for slot_ms, chunk in cells:
@@ -54,7 +54,7 @@ def merges_due(
 
 
 def kept_for_coarser(metric: MetricLocation, slots: Iterable[DueSlot]) -> list[KeyWrites]:
-    """Return the writes that keep the keys that *slots* are made of until they are downsampled.
+    """Return the writes that keep the source keys of *slots* until they are downsampled.
 
     Minutes are left out: sealing has just written them.
     """

@@ -1,8 +1,8 @@
 """Fold: add the changes of a metric's totals to its rows, in the commit that seals its log.
 
 Changes are read in one trip and the rows in the next. Between the two, record.lua may have folded
-some of them: the rows hold these then, and are read together with the number of the oldest change
-that they do not hold. What record.lua folds after that is equal to what is written here.
+some of them: the rows then include these, and are read together with the number of the oldest
+change that they do not include. What record.lua folds after that is equal to what is written here.
 """
 
 from collections.abc import Sequence
@@ -25,20 +25,20 @@ from .commit import Fold, MetricVersion
 
 @dataclass(frozen=True, slots=True)
 class WaitingChanges:
-    """Changes of a metric that wait to be folded, as bytes; the oldest has the number *first*."""
+    """Changes of a metric waiting to be folded, as bytes; the oldest has the number *first*."""
 
     first: int
     data: list[bytes]
 
 
 def change_fields(state: RecordState, count: int) -> list[bytes]:
-    """Return the fields of the oldest changes that wait, at most *count*."""
+    """Return the fields of the oldest waiting changes, at most *count*."""
     first = state.first_change
     return list(map(field_name, range(first, min(state.next_change, first + count))))
 
 
 def waiting_changes(first: int, found: Sequence[bytes | None]) -> WaitingChanges:
-    """Return changes read from number *first* on, without those folded meanwhile."""
+    """Return changes read from number *first* on, without those folded in the meantime."""
     folded = next((at for at, each in enumerate(found) if each is not None), len(found))
     data = list(takewhile(lambda each: each is not None, found[folded:]))
     # After a failover changes may be missing behind others: these are folded later.
@@ -47,13 +47,13 @@ def waiting_changes(first: int, found: Sequence[bytes | None]) -> WaitingChanges
 
 @dataclass(frozen=True, slots=True)
 class Folding:
-    """Changes of a metric that wait to be folded into rows that are read next.
+    """Changes of a metric waiting to be folded into rows that are read next.
 
     Attributes:
         shape: Doubles of a row, and rows of a field.
         numbers: Fields of the rows.
-        few: The changes, if they are few.
-        many: The changes, if they are many.
+        few: The changes, if there are few.
+        many: The changes, if there are many.
     """
 
     metric: MetricLocation
@@ -121,7 +121,7 @@ def folding(metric: MetricLocation, seen: MetricVersion, waiting: WaitingChanges
 
 
 def _few_changes(waiting: list[bytes]) -> list[SmallChange] | None:
-    """Decode changes if they are few, and of kinds that are known; else return None."""
+    """Decode changes if there are few, and all of known kinds; otherwise return None."""
     try:
         few = unpack_changes(waiting)
     except NotSmall:
@@ -132,8 +132,8 @@ def _few_changes(waiting: list[bytes]) -> list[SmallChange] | None:
 def _known_changes(waiting: list[bytes]) -> list[Change]:
     """Decode the changes before the first one of an unknown kind, which a newer version wrote.
 
-    That one waits for a newer version, and so do all behind it: the order of changes decides the
-    value of a gauge, and the last digits of a sum.
+    That one and all after it wait for a newer version: the order of changes determines the value of
+    a gauge, and the last digits of a sum.
     """
     known = []
     for data in waiting:
@@ -145,7 +145,7 @@ def _known_changes(waiting: list[bytes]) -> list[Change]:
 
 
 def _fields(changes: list[Change], per_field: int) -> list[int]:
-    """Return the numbers of the fields that changes touch, ascending."""
+    """Return the numbers of the fields changed, in ascending order."""
     numbers: set[int] = set()
     for change in changes:
         numbers.update((change.ids // per_field).tolist())

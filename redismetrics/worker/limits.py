@@ -7,17 +7,17 @@ from redismetrics.model.time import SECOND
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """How often a worker works, and how much it takes at once; tests use smaller values.
+    """How often a worker runs, and how much it processes at once; tests use smaller values.
 
     Attributes:
         interval: Seconds between passes.
-        patience: Passes that a metric with few new blocks may wait.
+        patience: Number of passes that a metric with few new blocks may wait.
         backoff: Seconds until the first retry when Redis is unreachable; doubles with each retry.
         longest_backoff: Maximum seconds between retries.
-        prune_interval_ms: Time between two searches for writers that are gone.
+        prune_interval_ms: Time between searches for dead writers.
         metrics_at_once: Metrics that share round trips.
         pending_at_once: Pieces of pending work read at once.
-        attempts: Attempts at one piece of work in a pass, while other workers commit first.
+        attempts: Attempts at one piece of work per pass, if other workers commit first.
         few_blocks: A metric with fewer new blocks is not urgent. A commit costs some milliseconds
             even for one block; decoding blocks in a query costs about as much.
         few_change_bytes: A metric with fewer bytes of changes to fold is not urgent. record.lua
@@ -28,16 +28,16 @@ class WorkerLimits:
             are in memory at once, at about 200 bytes each.
         cells_per_commit: Minutes (of a chunk) rewritten by one commit, unless one block has more.
             Blocks of the same minutes are sealed together: rewriting these costs more than samples.
-        samples_per_minute: A series' samples in a minute that are kept one by one, each with its
+        samples_per_minute: Maximum samples of a series in a minute that are kept one by one, with
             time and metadata. If there are more, only their summary and digest are kept. Metrics
             with the option `exact_samples` keep all.
-        exact_bytes: Bytes of exact samples that such a metric keeps, see the setting. Once it has
-            more, the limit above counts for it too.
+        exact_bytes: Maximum bytes of exact samples of such a metric; see the setting. Beyond that,
+            the limit above applies to it too.
         grace_ms: A slot is downsampled this long after its end, and again this long after late
             data arrived.
         series_per_commit: Series deleted by one script call.
         changes_at_once: Changes of a metric's totals folded by one commit.
-        memory_bytes: Memory for what a worker has just written, so that it need not read it again.
+        memory_bytes: Memory for recently written data, so that a worker need not read it again.
     """
 
     interval: float = 5.0

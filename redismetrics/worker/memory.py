@@ -1,7 +1,7 @@
-"""What a worker remembers of metrics from its own commits, so that it reads less the next time.
+"""What a worker remembers about metrics from its own commits, so that it reads less next time.
 
-A metric has the version of a commit only while everything that commits alone write is as that
-commit left it (m7). So what a worker has written need not be read again at that version.
+A metric has the version of a commit only while everything written by commits alone is as that
+commit left it (m7). So data that a worker has written need not be read again at that version.
 """
 
 from collections import OrderedDict
@@ -28,15 +28,15 @@ PackedCell = tuple[bytes, bytes | None]
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A metric as a commit left it.
+    """The state of a metric after a commit.
 
     Attributes:
-        version: The version that the commit wrote.
+        version: The version written by the commit.
         sealed: Clock up to which its log is sealed.
         due: Fields of the hash `due`.
         fields: Numbers of the fields of the totals that were folded into.
-        cells: Minutes of the newest time that it wrote.
-        expiries: When data keys that it wrote expire, by key.
+        cells: The newest minutes written by it.
+        expiries: Expiry of the data keys written by it, by key.
         at: When it was written, by the clock `monotonic`.
     """
 
@@ -50,12 +50,12 @@ class Remembered:
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory it takes."""
+        """The approximate memory in bytes."""
         cells = sum(len(table) + len(samples or b"") for table, samples in self.cells.values())
         return _BYTES_OF_ENTRY + _BYTES_OF_DUE * len(self.due) + cells
 
     def hours(self, cells: list[CellKey]) -> list[PackedHour] | None:
-        """Return *cells* as they are stored; None if some of them are not known."""
+        """Return *cells* as stored; None if some of them are unknown."""
         if not self.cells.keys() >= set(cells):
             return None
         found = []
@@ -70,7 +70,7 @@ class Remembered:
         return found
 
     def keep_expiries(self, writes: Iterable[KeyWrites]) -> None:
-        """Note which of *writes* need not set when their key expires."""
+        """Note which of *writes* need not set the expiry of their key."""
         for write in writes:
             write.keeps_expiry = self.expiries.get(write.name) == write.expires
 
@@ -82,9 +82,9 @@ def remembered(
     packed: Mapping[CellKey, PackedCell],
     before: Remembered | None,
 ) -> Remembered:
-    """Return what is known of a metric after *plan*, which wrote the cells *packed*.
+    """Return what is known about a metric after *plan*, which wrote the cells *packed*.
 
-    *before* is what was known before it, at the version *seen*.
+    *before* is what was known before, at the version *seen*.
     """
     numbers = [] if before is None else before.fields
     if plan.fold is not None:
@@ -109,7 +109,7 @@ def remembered(
 
 
 class Memory:
-    """What a worker remembers, at most *most_bytes* of memory. What does not fit is left out."""
+    """What a worker remembers, in at most *most_bytes* of memory. What does not fit is left out."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes

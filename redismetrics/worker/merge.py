@@ -1,7 +1,7 @@
 """The worker's arithmetic: samples into minutes, minutes into hours, hours into days. No I/O.
 
-A *cell* is one slot of one chunk of series: a table of rollup rows and, in a minute, its exact
-samples while there are few.
+A *cell* is one slot of one chunk of series: a table of rollup rows and, for a minute, its exact
+samples as long as there are few.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def cell_keys(parts: list[Samples], chunk_series: int) -> list[CellKey]:
 
 @dataclass(slots=True, eq=False)
 class _SeriesMinutes:
-    """Groups of rows by series-minute, in order of minute, then series.
+    """Groups of rows by series-minute, ordered by minute, then series.
 
     Attributes:
         minutes: Distinct minutes, in minutes since the epoch.
@@ -83,7 +83,7 @@ class _SeriesMinutes:
         return self.keys % self.width
 
     def find(self, time: Ints, series: Ints) -> Ints:
-        """Return the group of other rows, each of which must belong to one."""
+        """Return the groups of other rows, each of which must belong to one."""
         keys = np.searchsorted(self.minutes, time // MINUTE) * self.width + series
         return np.searchsorted(self.keys, keys)
 
@@ -96,15 +96,16 @@ def merge_into_cells(
     raw_from_ms: int,
     samples_per_minute: int,
 ) -> dict[CellKey, Cell]:
-    """Merge samples into the cells that they fall into, and return the new cells.
+    """Merge samples into their cells, and return the new cells.
 
     Args:
         parts: Samples in order of arrival; their series are ids.
-        stored: What the cells hold already.
+        stored: The current contents of the cells.
         chunk_series: Number of series in a chunk.
         minute: The finest resolution.
         raw_from_ms: Exact samples are kept from this time on.
-        samples_per_minute: Exact samples of a series-minute that are kept; if there are more, none.
+        samples_per_minute: Maximum exact samples of a series-minute; if there are more, none are
+            kept.
     """
     new = concat_samples(parts)
     pairs = [summarise(part) for part in parts] if len(new.summed) else [summarise(new)]
@@ -163,7 +164,7 @@ def _exact_samples(
 ) -> tuple[Samples, Ints]:
     """Return the samples to keep one by one, sorted by group and time, and the group of each.
 
-    These are the samples of groups (rows of *table*) that are complete and have few enough.
+    These are the samples of groups (rows of *table*) that are complete and small enough.
     """
     count = np.bincount(group, minlength=len(table))
     weight = arrays.sum_whole(group, len(table), samples.weight)
@@ -182,7 +183,7 @@ def _exact_samples(
 def _cut_into_cells(
     table: Table, samples: Samples, sample_group: Ints, chunk_series: int
 ) -> dict[CellKey, Cell]:
-    """Split rows in order of minute and series, and their samples, by minute and chunk."""
+    """Split rows ordered by minute and series, and their samples, by minute and chunk."""
     chunk = table.series // chunk_series
     first = _cell_starts(table.slot, chunk)
     edges = np.append(first, len(table))
@@ -201,7 +202,7 @@ def _cut_into_cells(
 
 
 def _cell_starts(slot: Ints, chunk: Ints) -> NDArray[np.intp]:
-    """Return the rows at which slot or chunk changes, the first row included."""
+    """Return the rows where slot or chunk changes, including the first row."""
     changes = np.ones(len(slot), np.bool_)
     changes[1:] = (slot[1:] != slot[:-1]) | (chunk[1:] != chunk[:-1])
     return np.flatnonzero(changes)
@@ -245,7 +246,7 @@ def ordered(samples: Samples, key: Ints) -> Samples:
 def downsample_rows(rows: Table, slot_ms: int, points: int) -> Table:
     """Return one row per series that covers all finer *rows* of the slot that starts at *slot_ms*.
 
-    *points* is the maximum points of a row.
+    *points* is the maximum number of points per row.
     """
     if not len(rows):
         return rows
@@ -257,7 +258,7 @@ def downsample_rows(rows: Table, slot_ms: int, points: int) -> Table:
 
 
 def assemble(segment: Table, cells: Mapping[int, Table]) -> Table:
-    """Return the rows of a partition: those of *cells*, by slot, replace the segment's."""
+    """Return the rows of a partition: *cells*, by slot, replace those in the segment."""
     if not cells:
         return segment
     rest = segment
@@ -267,7 +268,7 @@ def assemble(segment: Table, cells: Mapping[int, Table]) -> Table:
 
 
 def assemble_samples(segment: Samples, cells: Mapping[int, Samples]) -> Samples:
-    """Return the exact samples of a partition: those of *cells*, by minute, replace others."""
+    """Return the exact samples of a partition: *cells*, by minute, replace the others."""
     if not cells:
         return segment
     minutes = np.fromiter(cells, np.int64, len(cells))
@@ -278,10 +279,10 @@ def assemble_samples(segment: Samples, cells: Mapping[int, Samples]) -> Samples:
 
 
 def segment_rows(rows: Table, points: int) -> Table:
-    """Return *rows* as a segment stores them: by series and slot, with at most *points* each."""
+    """Return *rows* in the order of a segment: by series and slot, at most *points* points each."""
     return rollup_table.squeeze(rows.rows(np.lexsort((rows.slot, rows.series))), points)
 
 
 def segment_samples(samples: Samples) -> Samples:
-    """Return exact samples as a segment stores them: by series, then time."""
+    """Return exact samples in the order of a segment: by series, then time."""
     return ordered(samples, samples.series) if len(samples) else samples

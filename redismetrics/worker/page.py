@@ -22,7 +22,7 @@ def status_app(worker: Worker, beside: Sequence[status_page.StatusSource] = ()) 
 
 
 def _problem(worker: Worker) -> str | None:
-    """Return why the worker is not healthy, or None."""
+    """Return why the worker is unhealthy, or None."""
     longest = 3 * worker.limits.interval + 4 * worker.counts.pass_seconds + 10
     silent = monotonic() - worker.progressed_at
     return worker.unreachable or (

@@ -1,7 +1,7 @@
-"""Merge the values of processes that are gone, so that no field of each of them stays.
+"""Merge the values of dead processes, so that their separate fields can be removed.
 
-They are those of gauges declared with ``per="process"``. A process that ends normally has merged
-its own already, see lua/include/process_values.lua.
+These are values of gauges declared with ``per="process"``. A process that exits normally has
+already merged its own; see lua/include/process_values.lua.
 """
 
 from collections.abc import Callable
@@ -38,9 +38,9 @@ MOST_REMOVED = 1_000
 
 
 def merge_gone(metric: MetricLocation, seen: MetricVersion) -> Operation[Result]:
-    """Merge the values of a metric's processes that are gone, and look again in a minute.
+    """Merge the values of a metric's dead processes, and check again in a minute.
 
-    When no process has a value any more, sealing schedules the next look.
+    When no process has a value any more, sealing schedules the next check.
     """
     definition = seen.definition
     if definition is None or definition.options.per is None:
@@ -68,9 +68,9 @@ def merge_gone(metric: MetricLocation, seen: MetricVersion) -> Operation[Result]
 
 
 def end_live_values(namespace: Namespace, is_dead: Callable[[Process], bool]) -> Operation[int]:
-    """Remove the live values of dead processes; return how many there were.
+    """Remove the live values of dead processes; return their number.
 
-    Values that count also when their process is gone stay: a worker merges them.
+    Values that still count when their process is dead are kept: a worker merges them.
     """
     config = yield from namespace.config()
     definitions = yield from catalog.catalogue(namespace.name, config.shards)
@@ -86,7 +86,7 @@ def end_live_values(namespace: Namespace, is_dead: Callable[[Process], bool]) ->
 def _end_live_values(
     namespace: str, shard: int, name: str, mode: str, is_dead: Callable[[Process], bool]
 ) -> Operation[int]:
-    """`end_live_values` of one metric."""
+    """`end_live_values` for one metric."""
     totals = keys.metric(namespace, shard, name).totals
     recorded = keys.shard(namespace, shard).recorded
     while True:
@@ -110,9 +110,9 @@ def _end_live_values(
 
 
 def silent(values: SeriesValues, mode: str, now_ms: float) -> list[ProcessValue]:
-    """Return the values of processes that have ended or were silent for long, the oldest first.
+    """Return the values of processes that have ended or been silent for long, oldest first.
 
-    In the mode `all`, without those that have a row still.
+    In the mode `all`, those that still have a row are left out.
     """
     kept = newest_ended(values.own, now_ms) if mode == "all" else []
     oldest_ms = now_ms - SILENT_MS
@@ -131,9 +131,9 @@ def merged_fields(
     mode: str,
     live: dict[bytes, bytes],
 ) -> list[tuple[bytes, bytes, bytes]]:
-    """Return the fields to change for *gone* to be merged: as they are in *live*, and their value.
+    """Return the fields to change to merge *gone*: as they are in *live*, and their new value.
 
-    An empty text stands for no field.
+    An empty value stands for no field.
     """
     merged = values.gone or GoneValues()
     changed = []

@@ -1,4 +1,4 @@
-"""The workers' queue in Redis: heartbeats, metrics with unsealed blocks, work that is due."""
+"""The workers' queue in Redis: heartbeats, metrics with unsealed blocks, due work."""
 
 from collections.abc import Mapping
 
@@ -28,7 +28,7 @@ MANY_CHANGES, MANY_CHANGE_BYTES = 256, 1 << 20
 
 
 def heartbeat(namespace: str, worker: str) -> Operation[tuple[int, list[str]]]:
-    """Note that a worker is alive; return the server's time in ms and all workers alive."""
+    """Note that a worker is alive; return the server's time in ms and all live workers."""
     key = keys.workers(namespace)
     now_ms = yield from now()
     _, _, alive = yield [
@@ -40,12 +40,12 @@ def heartbeat(namespace: str, worker: str) -> Operation[tuple[int, list[str]]]:
 
 
 def leave(namespace: str, worker: str) -> Operation[None]:
-    """Remove the heartbeat of a worker that stops."""
+    """Remove the heartbeat of a stopping worker."""
     yield [("ZREM", keys.workers(namespace), worker)]
 
 
 def dirty(namespace: str, shard: int) -> Operation[list[str]]:
-    """Return the metrics of a shard with blocks that are not sealed, longest waiting first.
+    """Return the metrics of a shard with unsealed blocks, longest waiting first.
 
     An undecodable name belongs to no metric. It is replaced, so that the pass does not fail.
     """
@@ -58,8 +58,8 @@ def by_changes(
 ) -> Operation[tuple[list[str], dict[str, RecordState]]]:
     """Return metrics with many changes to fold first, the others in the same order as before.
 
-    So lists of changes stay short enough for record.lua not to fold them. Also return what
-    recording keeps of each.
+    This keeps lists of changes short enough that record.lua does not fold them. Also return the
+    record-side state of each.
     """
     if not names:
         return [], {}
@@ -89,9 +89,9 @@ def urgent(
     limits: WorkerLimits,
     oldest_ms: float,
 ) -> Operation[list[str]]:
-    """Return the metrics to seal now: not those with few blocks, all recorded after *oldest_ms*.
+    """Return the metrics to seal now, except those with few blocks, all after *oldest_ms*.
 
-    Sealing decides that by itself, but only after it has read blocks and changes.
+    Sealing makes the same decision, but only after reading blocks and changes.
     """
 
     def may_wait(name: str) -> bool:
@@ -120,10 +120,10 @@ def urgent(
 def pending(
     namespace: str, shard: int, now_ms: int, begin: int, count: int
 ) -> Operation[tuple[list[tuple[DueSlot, str]], int]]:
-    """Return the work due by *now_ms* with its metric, oldest first, and how many members it is.
+    """Return the work due by *now_ms* with its metric, oldest first, and the number of members.
 
-    Reads at most *count* members, after the first *begin*. One that cannot be read is left out and
-    stays: a later version may know it.
+    Reads at most *count* members, after the first *begin*. An unreadable member is left out and
+    kept, because a later version may know it.
     """
     (found,) = yield [
         ("ZRANGEBYSCORE", keys.pending(namespace, shard), "-inf", now_ms, "LIMIT", begin, count)
@@ -152,8 +152,8 @@ def waiting(namespace: str) -> Operation[int]:
 def prune_writers(namespace: str, shard: int, retention: RetentionPolicy) -> Operation[int]:
     """Remove writers that have sent nothing for longer than a batch can live; return their number.
 
-    A batch lives no longer than max_age, which is shorter than the retention of minutes, plus
-    max_future, which is at most a day.
+    A batch lives at most max_age, which is shorter than the retention of minutes, plus max_future,
+    which is at most a day.
     """
     key = keys.shard(namespace, shard).writers
     removed, cursor = 0, b"0"

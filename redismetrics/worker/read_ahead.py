@@ -1,4 +1,4 @@
-"""Read what sealing needs of metrics that are as this worker left them, in one round trip."""
+"""Read what sealing needs, in one round trip, for metrics unchanged since this worker's commit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from .memory import Memory, Remembered
 
 @dataclass(slots=True)
 class KnownVersion(MetricVersion):
-    """A metric that is as this worker left it, and what waits to be sealed and folded.
+    """A metric unchanged since this worker's commit, and what is waiting to be sealed and folded.
 
     Attributes:
-        known: What this worker left.
-        log: Blocks that wait, with their clocks.
-        changes: Changes that wait.
-        first: Number of the oldest change that the rows do not hold.
-        rows: Fields of the totals, read together with the changes; None if there is none.
+        known: The state after this worker's commit.
+        log: Waiting blocks, with their clocks.
+        changes: Waiting changes.
+        first: Number of the oldest change that is not included in the rows.
+        rows: Fields of the totals, read together with the changes; None if there are none.
     """
 
     known: Remembered
@@ -35,7 +35,7 @@ class KnownVersion(MetricVersion):
     rows: dict[int, bytes | None]
 
     def rows_of(self, numbers: list[int]) -> list[bytes | None] | None:
-        """Return what the fold of these fields reads, or None if some were not read."""
+        """Return what folding these fields needs, or None if some were not read."""
         if not self.rows.keys() >= set(numbers):
             return None
         return [self.first, *(self.rows[number] for number in numbers)]
@@ -47,10 +47,11 @@ def read_ahead(
     states: dict[str, RecordState],
     limits: WorkerLimits,
 ) -> Operation[list[MetricVersion]]:
-    """Read the versions of several metrics of a shard, as `read_versions` does.
+    """Read the versions of several metrics of a shard, like `read_versions`.
 
-    Of those that are as this worker left them, also read what waits. *states* are what recording
-    kept of the metrics a moment ago: which changes wait. Each is used once.
+    For metrics unchanged since this worker's commit, also read what is waiting. *states* are the
+    record-side states of the metrics a moment ago, which tell what changes are waiting. Each is
+    used once.
     """
     plans = [_Plan(metric, memory, states, limits) for metric in metrics]
     known = [plan for plan in plans if plan.known is not None]
@@ -111,7 +112,7 @@ class _Plan:
 
 
 def _read_known(plans: list[_Plan], memory: Memory) -> Operation[list[MetricVersion]]:
-    """Read what waits of metrics that are known; read others' versions again."""
+    """Read what is waiting for known metrics; read the versions of others again."""
     if not plans:
         return []
     count, metrics = len(plans), [plan.metric for plan in plans]

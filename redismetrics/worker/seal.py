@@ -1,4 +1,4 @@
-"""Seal: merge blocks of a metric's log into its minutes, so that cuts of the log lose nothing."""
+"""Seal: merge blocks of a metric's log into its minutes, so that cutting the log loses nothing."""
 
 import sys
 
@@ -51,9 +51,9 @@ def seal(
 ) -> Operation[Result]:
     """Seal the next blocks of a metric's log.
 
-    Does nothing if there are only a few blocks, few bytes of changes wait, and all blocks are
-    younger than *patience_ms*. Pass *seen* if the version was read just now. What the metric is
-    like then is noted in *memory*.
+    Does nothing if there are only a few blocks, few bytes of changes are waiting, and all blocks
+    are younger than *patience_ms*. Pass *seen* if the version was just read. The resulting state of
+    the metric is noted in *memory*.
     """
     seen = seen or (yield from read_version(metric))
     metric = metric.of(seen.definition)
@@ -125,9 +125,9 @@ def seal(
 def _read_waiting(
     metric: MetricLocation, seen: MetricVersion, limits: WorkerLimits
 ) -> Operation[tuple[list[tuple[bytes, bytes]], WaitingChanges] | None]:
-    """Return the next blocks that are not sealed, with their clocks, and the changes to fold.
+    """Return the next unsealed blocks, with their clocks, and the changes to fold.
 
-    None if the metric changed.
+    None if the metric has changed.
     """
     log = ("ZRANGEBYSCORE", metric.recorded.log, b"(" + seen.sealed, "+inf")
     fields = change_fields(seen.recorded, limits.changes_at_once)
@@ -150,7 +150,7 @@ def _read_stored(
 ) -> Operation[tuple[list[PackedHour] | None, Fold | FormatMismatch | None]]:
     """Read the minutes that samples are merged into, and the totals that changes are added to.
 
-    The minutes are None if the metric changed since it was read.
+    The minutes are None if the metric has changed since it was read.
     """
     try:
         folding_, error = folding(metric, seen, changes), None
@@ -178,7 +178,7 @@ def _read_stored(
 
 
 def _exact_bytes(metric: MetricLocation, seen: MetricVersion) -> Operation[int]:
-    """Return how many bytes the exact samples take that are within their retention."""
+    """Return the bytes of the exact samples within their retention."""
     (held,) = yield [("HGETALL", metric.worked.held)]
     raw, total = metric.retention.raw, 0
     with reading("held"):
@@ -198,7 +198,7 @@ def _merged(
     chunk_series: int,
     limits: WorkerLimits,
 ) -> dict[CellKey, tuple[bytes, bytes | None]]:
-    """Merge samples into stored minutes, and return these packed."""
+    """Merge samples into stored minutes, and return the packed minutes."""
     finest, raw = metric.retention.finest, metric.retention.raw
     if batch.few is not None:
         try:
@@ -231,9 +231,10 @@ def _merged_exactly(
     exact_bytes: int,
     limits: WorkerLimits,
 ) -> tuple[dict[CellKey, tuple[bytes, bytes | None]], int]:
-    """`_merged` of a metric that keeps its samples, which take *exact_bytes* so far.
+    """`_merged` for a metric that keeps its samples, which take *exact_bytes* so far.
 
-    Also return how many samples are not kept one by one any more, because it has too many bytes.
+    Also return the number of samples that are no longer kept one by one, because it has too many
+    bytes.
     """
     assert seen.definition is not None, "BUG: the metric has no definition"
     before = decode_cells(stored)

@@ -1,8 +1,8 @@
-"""Merge a few samples into minutes that hold few: plain Python, for metrics with few series.
+"""Merge a few samples into small minutes in plain Python, for metrics with few series.
 
-numpy's calls would take most of the time of a pass over thousands of small metrics. What is
-returned is equal to what block_codec.py, merge.py and rollup_codec.py make of the same bytes, to
-the bit. They do all that is not handled here, damaged bytes among it: then `NotSmall` is raised.
+numpy's calls would take most of the time of a pass over thousands of small metrics. The results are
+bit-identical to those of block_codec.py, merge.py and rollup_codec.py for the same bytes.
+Everything not handled here, including damaged bytes, raises `NotSmall` and is left to them.
 """
 
 import struct
@@ -77,7 +77,7 @@ def unpack_block(data: bytes, samples: list[Sample]) -> None:
 
 
 def as_columns(samples: Sequence[Sample]) -> Samples:
-    """Return samples as columns; without flags, which are not needed any more."""
+    """Return samples as columns, without flags, which are no longer needed."""
     series, time, value, weight = zip(*samples, strict=True)
     return Samples(
         np.array(series, np.int64),
@@ -124,7 +124,7 @@ def _unpack_block(data: bytes, samples: list[Sample]) -> None:
 
 
 def _check_value(value: float) -> None:
-    """Raise `NotSmall` for values that are not finite, and for -0.0, whose order is not defined."""
+    """Raise `NotSmall` for values that are not finite, and for -0.0, whose order is undefined."""
     if not -inf < value < inf or (value == 0 and copysign(1.0, value) < 0):
         raise NotSmall
 
@@ -134,7 +134,7 @@ class _Row:
     """One series in one minute.
 
     Attributes:
-        totals: Of each summary count, total and m2, in order of arrival.
+        totals: Count, total and m2 of each summary, in order of arrival.
         points: Value and weight of each point.
         samples: Time, value and weight of each exact sample.
     """
@@ -190,14 +190,15 @@ def merge(
 ) -> dict[CellKey, tuple[bytes, bytes | None]]:
     """Merge samples into stored cells; return each cell's rollup rows and exact samples as bytes.
 
-    These are None if there are none before and after.
+    These are None if there were and are none.
 
     Args:
         samples: Samples in order of arrival.
         stored: Packed rollup rows and exact samples; None if the cell has none.
         chunk_series: Number of series in a chunk.
-        points_limit: Points of a row; if there are more, they are clustered.
-        samples_per_minute: Exact samples of a series-minute that are kept; if there are more, none.
+        points_limit: Maximum points of a row; if there are more, they are clustered.
+        samples_per_minute: Maximum exact samples of a series-minute; if there are more, none are
+            kept.
 
     Raises:
         NotSmall: If numpy must do it.
@@ -321,7 +322,7 @@ def _unpack_samples(key: CellKey, data: bytes, rows: _Rows) -> None:
 def _pack_cell(
     slot_ms: int, rows: _Rows, points_limit: int, samples_per_minute: int
 ) -> tuple[bytes, bytes]:
-    """Return the rollup rows of a cell and its exact samples, packed."""
+    """Return the packed rollup rows of a cell and its packed exact samples."""
     numbers = sorted(rows)
     ordered = [rows[number] for number in numbers]
     several = [row for row in ordered if row.low != row.high]
@@ -362,7 +363,7 @@ def _distinct(points: list[tuple[float, int]], limit: int) -> dict[float, int]:
 
 
 def _sums(row: _Row) -> tuple[float, float]:
-    """Return the sum of all values, and that of the squared distances from their mean."""
+    """Return the sum of all values, and the sum of squared distances from their mean."""
     whole = 0.0
     for _, total, _ in row.totals:
         whole += total
@@ -376,7 +377,7 @@ def _sums(row: _Row) -> tuple[float, float]:
 
 
 def _seven_digits(m2: list[float]) -> list[float]:
-    """Return numbers rounded to 32-bit floats, if all are within their range."""
+    """Return numbers rounded to 32-bit floats, if all are in range."""
     if all(each == 0 or 1e-30 < each < 1e38 for each in m2):
         return list(struct.unpack(f"<{len(m2)}f", struct.pack(f"<{len(m2)}f", *m2)))
     if not all(-inf < each < inf for each in m2):
@@ -385,7 +386,7 @@ def _seven_digits(m2: list[float]) -> list[float]:
 
 
 def _pack_samples(numbers: list[int], rows: list[_Row], samples_per_minute: int) -> bytes:
-    """Return the samples of the rows that are complete and have few, packed."""
+    """Return the packed samples of the rows that are complete and small enough."""
     series: list[int] = []
     kept: list[tuple[int, float, int]] = []
     for number, row in zip(numbers, rows, strict=True):

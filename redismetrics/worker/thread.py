@@ -14,7 +14,7 @@ class Thread:
     """Runs a worker inside a recording process.
 
     It starts with the first recording and stops with the client. A forked child has none until it
-    records itself.
+    records.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Thread:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the worker, in a forked child: it belongs to the parent."""
+        """In a forked child, forget the worker, which belongs to the parent."""
         self.worker: Worker | None = None
         self._thread: threading.Thread | None = None
 
@@ -48,7 +48,7 @@ class Thread:
     def _work(self) -> None:
         """Run the worker after one interval.
 
-        Before that there is nothing to seal, and a short script needs no second connection.
+        Before that, there is nothing to seal, and a short script needs no second connection.
         """
         worker = self.worker
         if worker is not None:
@@ -61,7 +61,7 @@ class Thread:
             self.worker.stop.set()
 
     def counts(self) -> dict[str, Any] | None:
-        """Return what the worker has done; None before it started."""
+        """Return the worker's counts; None before it has started."""
         return None if self.worker is None else self.worker.counts.as_dict()
 
     def join(self, timeout: float) -> None:

@@ -1,8 +1,8 @@
 """The worker: seals logs, downsamples, and cleans up. Any number may run on one namespace.
 
 It runs as `python -m redismetrics.worker`, `redismetrics worker`, or in a thread of
-`Metrics(worker=True)`. Workers share the metrics only to avoid double work. That nothing is lost
-or counted twice depends on the commits alone (see commit.py).
+`Metrics(worker=True)`. Workers divide the metrics among themselves only to avoid duplicate work.
+The commits alone ensure that nothing is lost or counted twice (see commit.py).
 """
 
 import logging
@@ -56,14 +56,14 @@ Step = Callable[[MetricLocation, MetricVersion], Operation[Result]]
 
 @dataclass(slots=True)
 class Counts:
-    """What a worker has done since it started.
+    """Counts of a worker's work since it started.
 
     Attributes:
-        slots: Pieces of work done that are not sealing.
+        slots: Pieces of work done other than sealing.
         late: Samples that arrived after their minute had expired.
         conflicts: Commits rejected because another process had changed the metric.
         pass_seconds: Duration of the last pass.
-        lag_ms: How long the oldest block of the last pass had waited.
+        lag_ms: How long the oldest block in the last pass had waited.
         last_error: The last error; None after a pass without failures.
     """
 
@@ -92,17 +92,17 @@ class Counts:
 
 
 class Worker:
-    """One worker of one namespace: `pass_once` does what is due, `run` repeats it until stopped.
+    """One worker of one namespace: `pass_once` does all due work, `run` repeats it until stopped.
 
     Args:
-        warn: Log when the namespace was created with other retentions. Inside a recording process
-            the sender does that already.
+        warn: Log a warning if the namespace was created with other retentions. Inside a recording
+            process, the sender already does that.
         limits: Intervals and sizes of its steps.
 
     Attributes:
         stop: Set it to stop the worker after the current commit.
-        unreachable: The error while no pass can be done; None while passes succeed.
-        progressed_at: `monotonic` time when part of a pass was last done. The first pass after an
+        unreachable: The error while passes fail; None while they succeed.
+        progressed_at: `monotonic` time of the last progress in a pass. The first pass after an
             outage may take long.
     """
 
@@ -135,12 +135,12 @@ class Worker:
         """Seal, downsample and clean up once; return the number of pieces of work done.
 
         Args:
-            alone: Do the shares of other workers as well.
-            patience: Seconds that a metric with few new blocks may wait, since sealing them costs
-                as much as sealing many.
+            alone: Also do the shares of other workers.
+            patience: Seconds that a metric with few new blocks may wait, because sealing a few
+                costs as much as sealing many.
 
         Raises:
-            StoreError: If Redis is unreachable or rejects a command. What was committed stays, and
+            StoreError: If Redis is unreachable or rejects a command. Finished commits remain, and
                 the rest is unchanged.
         """
         began = perf_counter()
@@ -202,7 +202,7 @@ class Worker:
         return done
 
     def _do_due(self, client: Client, shard: int, now_ms: int, alive: list[str]) -> int:
-        """Do the work that is due, the finer resolutions first."""
+        """Do the due work, finer resolutions first."""
         count = self.limits.pending_at_once
         # Work to skip as it stays pending: of other workers, failed, or waiting for a finer slot.
         done = left = 0
@@ -224,8 +224,8 @@ class Worker:
     def _in_order(self, work: list[Work]) -> Iterator[list[Work]]:
         """Yield batches of one kind each, in which each metric occurs once.
 
-        Two pieces of work on one metric cannot share round trips: the first commit would make
-        outdated what the second has read.
+        Two pieces of work on one metric cannot share round trips: the first commit would outdate
+        what the second has read.
         """
         assert self._config is not None
         for kind in _kinds(self._config.retention):
@@ -256,9 +256,9 @@ class Worker:
         step: Step,
         look: Look = read_versions,
     ) -> int:
-        """Do one step on several metrics in the same round trips; return how many were done.
+        """Do one step on several metrics in the same round trips; return the number done.
 
-        Repeats it where another process committed first, and where there is more of it.
+        Repeats it where another process committed first, and where there is more to do.
         """
         assert self._config is not None
         # Metrics that failed before go alone, so that they do not make others fail.
@@ -327,10 +327,10 @@ class Worker:
             )
 
     def is_mine(self, name: str, alive: list[str]) -> bool:
-        """Return True if the metric belongs to this worker's share (rendezvous hashing).
+        """Return whether the metric belongs to this worker's share (rendezvous hashing).
 
-        Each metric ranks the workers in an order of its own, so that a worker that starts or stops
-        moves only its share. The rank cannot be a CRC: those of two workers differ by the same bits
+        Each metric ranks the workers in its own order, so that a worker that starts or stops moves
+        only its share. The rank cannot be a CRC: the CRCs of two workers differ by the same bits
         for every name, so one of three workers would get half of the names.
         """
 
@@ -402,7 +402,7 @@ class Worker:
         self.leave()
 
     def client(self) -> Client:
-        """Return the worker's connection, opened when first used."""
+        """Return the worker's connection, opened on first use."""
         if self._client is None:
             self._client = self.store.connect(retries=0)
         return self._client
@@ -423,7 +423,7 @@ class Worker:
 
 
 def _kinds(retention: RetentionPolicy) -> list[str]:
-    """Return the kinds of work in the order in which they are done."""
+    """Return the kinds of work in order of execution."""
     coarser = [each.name for each in retention.coarser(retention.finest)]
     return [*coarser, PARTITION, MERGE, *(cleanup.kind for cleanup in CLEANUPS)]
 
@@ -439,7 +439,7 @@ def _batches(items: list[T], size: int) -> Iterator[list[T]]:
 
 
 def _turns(batch: list[Work]) -> Iterator[list[Work]]:
-    """Yield lists of work in which each metric occurs once; together they are *batch*."""
+    """Split *batch* into lists of work in which each metric occurs only once."""
     left = batch
     while left:
         turn = {name: (slot, name) for slot, name in reversed(left)}
