@@ -179,7 +179,7 @@ class Store:
             return self._client
 
     def connect(self, *, retries: int, timeout: float | None = None) -> "Client":
-        """Return a new client, which the caller must close; it retries a command *retries* times."""
+        """Return a new client for the caller to close; it resends a command *retries* times."""
         seconds, url = self._timeout_within(timeout), self.reachable_url()
         multi_host = self._multi_host
         if multi_host is None:
