@@ -18,8 +18,9 @@ from redismetrics.store import keys
 from tests.fixtures.clients import MakeMetrics
 from tests.fixtures.clusters import Cluster
 from tests.fixtures.copies import NAMES, Stopped, copied
-from tests.fixtures.servers import Server, wait_until
+from tests.fixtures.servers import PROCESS_PATIENCE, Server, wait_until
 from tests.fixtures.shell import Shell
+from tests.system.faults.proxy import Proxy
 
 
 @pytest.mark.slow
@@ -99,36 +100,44 @@ def test_copy_names_a_side_that_does_not_answer(
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda each: each.name)
 def test_a_killed_copy_command_can_be_repeated(
-    make_metrics: MakeMetrics, cluster: Cluster, url: str, namespace: str, how: signal.Signals
+    make_metrics: MakeMetrics,
+    cluster: Cluster,
+    server: Server,
+    namespace: str,
+    how: signal.Signals,
 ) -> None:
-    metrics = make_metrics(url)
+    metrics = make_metrics(server.url)
     many = [f"jobs_{number}" for number in range(300)]
     for name in many:
         metrics.increment(name, 3)
     metrics.flush()
-    shell = Shell(url, namespace)
-    sides = ("--from", url, "--to", cluster.url, "--active")
+    shell = Shell(server.url, namespace)
+    sides = ("--to", cluster.url, "--active", "--from")
     noted_in = keys.copying(namespace)
     node = cluster.nodes[cluster.owner(key_slot(noted_in.encode()))]
-    with node.client() as admin, shell.start("copy", *sides) as process:
-        wait_until(
-            lambda: process.poll() is not None or admin.hlen(noted_in) > 20,
-            "some metrics are copied",
-        )
-        process.send_signal(how)
-        assert process.wait() == (
-            -signal.SIGKILL if how is signal.SIGKILL else 128 + signal.SIGTERM
-        )
+    with Proxy(server) as proxy, node.client() as admin:
+        # Copying takes seconds, so that it is not over before it is killed.
+        proxy.delay = 0.02
+        with shell.start("copy", *sides, proxy.url) as process:
+            wait_until(
+                lambda: process.poll() is not None or admin.hlen(noted_in) > 20,
+                "some metrics are copied",
+                PROCESS_PATIENCE,
+            )
+            process.send_signal(how)
+            assert process.wait() == (
+                -signal.SIGKILL if how is signal.SIGKILL else 128 + signal.SIGTERM
+            )
         noted = admin.hlen(noted_in)
     assert 20 < noted < 300
     if how is signal.SIGKILL:  # else it took its lock along
-        status, _, err = shell("copy", *sides)
+        status, _, err = shell("copy", *sides, server.url)
         assert status == 1
         assert "is being written by another copy; wait for it to finish, or 30 s" in err
         lock = keys.copier(namespace)
         with cluster.nodes[cluster.owner(key_slot(lock.encode()))].client() as admin:
             admin.delete(lock)
-    assert shell("copy", *sides)[0] == 0
+    assert shell("copy", *sides, server.url)[0] == 0
     with make_metrics(cluster.url) as there:
         assert [there.query(name, aggregation="sum") for name in many] == [3] * 300
 
