@@ -4,10 +4,13 @@ As in Prometheus, rules are evaluated in order, and each sees what earlier ones 
 do not depend on each other are evaluated in one call, so that their data is read only once.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from time import perf_counter
+
+from redismetrics.errors import StoreError, one_line
 
 from .engine import Engine, RuleAnswer, Sample
 from .rules import NO_DATA, ON_ERROR, Group, Rule
@@ -17,6 +20,7 @@ from .states import (
     Alert,
     Key,
     RuleFailed,
+    as_utf8,
     key_of,
     label_alerts,
     label_records,
@@ -24,6 +28,8 @@ from .states import (
 )
 from .templates.alert_text import AlertText
 from .templates.errors import ExpansionError
+
+log = logging.getLogger("redismetrics")
 
 ALERTS = "ALERTS"
 ALERTS_FOR_STATE = "ALERTS_FOR_STATE"
@@ -139,19 +145,27 @@ def _evaluate(
                 raise RuleFailed(f"exceeded limit of {limit} with {len(found)} series")
             series = {key: (each.labels, each.value) for key, each in found.items()}
     except RuleFailed as failure:
-        return _failed(rule, str(failure), at_ms, before, engine, answer)
+        state = RuleState(before.alerts if answer.error else {})
+        return _failed(rule, state, str(failure), at_ms, before, engine)
+    except StoreError:
+        raise
+    # One rule must not hold up all others.
+    except Exception as failure:
+        log.exception("BUG: rule %s cannot be evaluated", rule.name)
+        error = f"BUG: {one_line(failure)}"
+        return _failed(rule, RuleState(before.alerts), error, at_ms, before, engine)
     error = _write(engine, series, before, at_ms)
     written = {key: labels for key, (labels, _) in series.items()}
-    return RuleOutcome(rule, RuleState(alerts, written), error or answer.error, 0.0, len(series))
+    error = as_utf8(error or answer.error)
+    return RuleOutcome(rule, RuleState(alerts, written), error, 0.0, len(series))
 
 
 def _failed(
-    rule: Rule, error: str, at_ms: int, before: RuleState, engine: Engine, answer: RuleAnswer
+    rule: Rule, state: RuleState, error: str, at_ms: int, before: RuleState, engine: Engine
 ) -> RuleOutcome:
-    """Return the outcome of a failed rule: its alerts are kept, but its series end."""
-    state = RuleState(before.alerts if answer.error else {}, {})
+    """Return the outcome of a failed rule, which keeps *state*: its series end."""
     ending = _write(engine, {}, before, at_ms)
-    return RuleOutcome(rule, state, f"{error}; {ending}" if ending else error)
+    return RuleOutcome(rule, state, as_utf8(f"{error}; {ending}" if ending else error))
 
 
 def _write(engine: Engine, series: Mapping[Key, Sample], before: RuleState, at_ms: int) -> str:

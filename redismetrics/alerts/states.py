@@ -84,15 +84,20 @@ def label_alerts(
         for name, template in rule.labels.items():
             labels[name] = text(template)
         labels["alertname"] = rule.name
-        labels = {name: each for name, each in labels.items() if each}
+        labels = {as_utf8(name): as_utf8(each) for name, each in labels.items() if each}
         key = key_of(labels)
         if key in found:
             raise RuleFailed(
                 "vector contains metrics with the same labelset after applying alert labels"
             )
-        annotations = {name: text(template) for name, template in rule.annotations.items()}
+        annotations = {name: as_utf8(text(template)) for name, template in rule.annotations.items()}
         found[key] = Labelled(labels, annotations, value)
     return found
+
+
+def as_utf8(text: str) -> str:
+    """Return *text* with ? for what UTF-8 cannot encode: expressions and templates may make it."""
+    return text.encode(errors="replace").decode()
 
 
 def label_records(

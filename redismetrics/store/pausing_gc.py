@@ -15,29 +15,26 @@ class pausing_gc:  # noqa: N801
     __slots__ = ("_ends",)
 
     def __enter__(self) -> None:
-        global _is_paused
         self._ends = gc.isenabled()
         if self._ends:
-            _is_paused = True
+            _pauses.add(self)
             gc.disable()
 
     def __exit__(self, *_: object) -> None:
-        global _is_paused
         if self._ends:
             gc.enable()
-            _is_paused = False
+            _pauses.discard(self)
 
 
-# Whether the collector is off because of us.
-_is_paused = False
+# Pauses because of which the collector is off. A set, since one may begin while another one ends.
+_pauses: set[pausing_gc] = set()
 
 
 def _after_fork() -> None:
-    """End the pause in a child, which lacks the thread that would end it."""
-    global _is_paused
-    if _is_paused:
+    """End the pauses in a child, which lacks the threads that would end them."""
+    if _pauses:
         gc.enable()
-        _is_paused = False
+        _pauses.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -94,3 +94,26 @@ def test_it_runs_whenever_redis_is_waited_for(
     assert len(seen) > 3
     assert all(seen)
     assert gc.isenabled()
+
+
+def test_a_pause_that_begins_while_another_one_ends_is_ended_in_a_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = pausing_gc(), pausing_gc()
+    real = gc.enable
+
+    def enable() -> None:
+        real()
+        # Another thread, in the middle of the end of the first one.
+        second.__enter__()
+
+    first.__enter__()
+    monkeypatch.setattr(gc, "enable", enable)
+    first.__exit__()
+    monkeypatch.undo()
+    assert not gc.isenabled()
+    child = os.fork()
+    if not child:
+        os._exit(0 if gc.isenabled() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    second.__exit__()

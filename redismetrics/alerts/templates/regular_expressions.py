@@ -41,7 +41,7 @@ def _group(found: Any, names: Any, wanted: re.Match[str]) -> str:
     if wanted[1]:
         return "$"
     name = wanted[2] or wanted[3]
-    place = int(name) if name.isdigit() else names.get(name, -1)
+    place = int(name) if name.isascii() and name.isdigit() else names.get(name, -1)
     if not 0 <= place <= found.re.groups:
         return ""
     return found.group(place) or ""
