@@ -379,3 +379,23 @@ def test_crosshair_stays_on_the_chart_of_a_shorter_window(
         expect(page.locator(".waiting")).to_have_count(0)
         expect(page.locator(".banner.failure")).to_have_count(0)
         expect(page.locator(".tip time")).to_be_visible()
+
+
+def test_arrow_keys_change_a_time_of_the_window(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        show(page, address, "metric/jobs")
+        page.keyboard.press("w")
+        field = page.get_by_label("From", exact=True).last
+        field.focus()
+        before = field.input_value()
+        field.press("ArrowUp")
+        expect(field).not_to_have_value(before)
+        expect(field).to_be_focused()
+
+
+def test_tags_are_those_of_the_whole_window(browser: Any, address: str) -> None:
+    with opened(browser, address) as page:
+        show(page, address, "metric/jobs")
+        with page.expect_response(lambda each: f"/api/tags?name=jobs&since={SINCE}" in each.url):
+            edges = f"since={SINCE}&until={SINCE + 1800}"
+            page.evaluate("(hash) => { location.hash = hash; }", f"#/metric/jobs?{edges}")

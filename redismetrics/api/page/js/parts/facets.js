@@ -17,6 +17,7 @@ export function facets() {
       query.getAll("by"),
       query.get("window"),
       query.get("since"),
+      query.get("until"),
     ]);
     if (wanted !== asked) {
       asked = wanted;

@@ -31,7 +31,8 @@ export function menu(label, build, { kind = "button.button", title, end = false 
   });
   panel.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!step) return;
+    // In a field of a time they change the time.
+    if (!step || event.target.matches("input:not([type=checkbox])")) return;
     const items = [...panel.querySelectorAll("button, a, input")];
     items.at((items.indexOf(document.activeElement) + step) % items.length)?.focus();
     event.preventDefault();
