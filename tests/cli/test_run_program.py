@@ -25,6 +25,19 @@ def test_the_program_and_its_children_count_in_redis(shell: Shell, metrics: Metr
 
 
 @pytest.mark.slow
+def test_a_program_may_look_first_whether_prometheus_client_is_installed(
+    shell: Shell, metrics: Metrics
+) -> None:
+    code = (
+        "from importlib.util import find_spec; assert find_spec('prometheus_client');"
+        f"{COUNT}; import sys; print([each for each in sys.meta_path if 'Install' in str(each)])"
+    )
+    assert shell.process("run", "--", sys.executable, "-c", code) == (0, "[]\n", "")
+    (family,) = metrics.live("jobs_total")
+    assert family.series[0].value == 2
+
+
+@pytest.mark.slow
 def test_the_command_becomes_the_program(shell: Shell) -> None:
     code = "import os, sys; print(os.getpid()); sys.exit(7)"
     process = shell.start("run", "--", sys.executable, "-c", code)

@@ -22,25 +22,34 @@ _FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
 class _InstallAfterImport(importlib.abc.MetaPathFinder):
-    """Intercepts the first import of `prometheus_client`, and installs redismetrics after it."""
+    """Installs redismetrics after the first import of `prometheus_client`.
+
+    It stays until then: many programs first only look whether there is such a module.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname != _TARGET:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
-        return spec
+        # A finder may remove itself.
+        for finder in list(sys.meta_path):
+            find: Any = getattr(finder, "find_spec", None)
+            if find is None or finder is self:
+                continue
+            spec: importlib.machinery.ModuleSpec | None = find(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _Loader(spec.loader, self)
+                return spec
+        return None
 
 
 class _Loader(importlib.abc.Loader):
     """Loads a module with its own loader, and then installs redismetrics."""
 
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
+    def __init__(self, loader: Any, finder: _InstallAfterImport) -> None:
+        self._loader, self._finder = loader, finder
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
@@ -54,7 +63,9 @@ class _Loader(importlib.abc.Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        attempt(install, "prometheus_client counts for this process alone")
+        if self._finder in sys.meta_path:
+            sys.meta_path.remove(self._finder)
+            attempt(install, "prometheus_client counts for this process alone")
 
 
 def install() -> None:

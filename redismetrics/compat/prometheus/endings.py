@@ -24,6 +24,8 @@ def watch_endings() -> None:
 
     SIGTERM is left alone if the program handles it, because the program then exits normally.
     """
+    # In a child that was spawned, billiard is loaded already.
+    _watch_billiard()
     os.register_at_fork(before=_watch_billiard)
     if threading.current_thread() is threading.main_thread() and (
         signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
