@@ -111,7 +111,7 @@ def test_wrong_token_is_said_to_be_wrong(browser: Any, recorded: Metrics) -> Non
         expect(dialog).to_be_visible()
         expect(dialog.get_by_role("alert")).to_have_count(0)
         give_token(page, "wrong")
-        expect(dialog.get_by_role("alert")).to_contain_text("not its token")
+        expect(dialog.get_by_role("alert")).to_contain_text("not valid for this server")
         give_token(page, TOKEN)
         expect(page.locator("main")).to_contain_text("Cardinality")
 

@@ -200,6 +200,6 @@ def test_empty_store_says_how_to_record(browser: Any, url: str, namespace: str) 
         opened(browser, address) as page,
     ):
         page.goto(f"{address}/")
-        expect(page.locator("main")).to_contain_text("Nothing is recorded yet")
+        expect(page.locator("main")).to_contain_text("Nothing has been recorded yet")
         page.goto(f"{address}/#/alerts")
         expect(page.locator("main")).to_contain_text("No alert rules")

@@ -228,9 +228,9 @@ def test_all_views_work_by_keyboard_alone(browser: Any, address: str) -> None:
 
 def test_views_of_an_empty_store_say_so(browser: Any, url: str, namespace: str) -> None:
     texts = {
-        "#/": "Nothing is recorded yet",
+        "#/": "Nothing has been recorded yet",
         "#/metric/jobs": "There is no such metric",
-        "#/explore": "Nothing is recorded yet",
+        "#/explore": "Nothing has been recorded yet",
         f"#/explore?q={quote('sum(jobs_total)')}": "0 series",
         "#/alerts": "No alert rules",
         "#/store": "Storage",

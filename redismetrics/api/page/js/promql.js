@@ -86,7 +86,7 @@ export function examples({ metrics }) {
   const gauge = own.find((name) => !/_(total|bucket|count|sum|info|created)$/.test(name));
   const found = [];
   if (counter) {
-    found.push([`sum(rate(${counter}[5m]))`, "the rate per second, of all series together"]);
+    found.push([`sum(rate(${counter}[5m]))`, "rate per second, summed over all series"]);
     found.push([`topk(5, rate(${counter}[5m]))`, "the five busiest series"]);
     found.push([
       `sum(rate(${counter}[5m])) / sum(rate(${counter}[5m] offset 1h))`,
@@ -97,7 +97,7 @@ export function examples({ metrics }) {
     const quantile = `histogram_quantile(0.95, sum by (le) (rate(${buckets}[5m])))`;
     found.push([quantile, "the 95th percentile"]);
   }
-  if (gauge) found.push([`avg(${gauge})`, "the mean of all series"]);
+  if (gauge) found.push([`avg(${gauge})`, "mean over all series"]);
   return found;
 }
 

@@ -66,11 +66,11 @@ function nearest(series, place, at) {
 /** Say in words what the chart shows, and what it leaves out. */
 export function tell({ runs, left_off: left }, x, shown) {
   const parts = [plural(runs.length, "run")];
-  if (left) parts[0] += ` of ${whole(runs.length + left)}, those recorded last; filter to see others`;
-  if (x !== "time") parts.push("those of this window, from their beginning");
+  if (left) parts[0] += ` of ${whole(runs.length + left)}, the most recent; filter to see others`;
+  if (x !== "time") parts.push("runs in this window, from their beginning");
   const without = runs.filter((run) => !run.x.length).length;
   if (without) parts.push(`${plural(without, "run")} without ${x.slice(METADATA.length)}`);
-  if (shown) parts.push("a part of the x axis; double click to go back");
+  if (shown) parts.push("part of the x axis; double-click to go back");
   return parts.join(" · ");
 }
 

@@ -49,7 +49,7 @@ export function breakdown(app) {
           "small.soft",
           {},
           left ? `the ${groups.length} largest of ${whole(groups.length + left)}, ` : "",
-          "on one scale",
+          "on the same scale",
         ),
       ),
       h(

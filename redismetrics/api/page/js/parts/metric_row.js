@@ -64,7 +64,7 @@ export class MetricRow {
     this.cells.change.textContent = part === null ? "" : signed(part);
     this.cells.change.dataset.size =
       part === null ? "" : Math.abs(part) > 0.5 ? "large" : Math.abs(part) > 0.1 ? "some" : "";
-    this.cells.change.title = "against the window before";
+    this.cells.change.title = "compared with the previous window";
   }
 
   /** Show the rate, and the last value if given: of the window, or live. */

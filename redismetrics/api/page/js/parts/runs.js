@@ -51,7 +51,7 @@ export function axisMenu(metric, query) {
   const { element } = menu(
     [h("span.soft", {}, "X axis"), bdi(name), icon(ICONS.down)],
     (close) => axisItems(metric, query, close),
-    { title: "What is on the x axis (x)" },
+    { title: "Choose the x axis (x)" },
   );
   element.classList.add("x-axis");
   return element;
@@ -93,10 +93,10 @@ export function bestChoice(metric, query) {
     {},
     h("span.soft", {}, "Best is"),
     segments(
-      "Which value is the best",
+      "Which value is best",
       [
-        ["min", "Least"],
-        ["max", "Greatest"],
+        ["min", "Lowest"],
+        ["max", "Highest"],
       ],
       best,
       (each) => change({ best: each, down: null }, { replace: true }),

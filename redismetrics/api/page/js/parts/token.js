@@ -24,11 +24,11 @@ export function askForToken() {
       },
     },
     h("h1", {}, "This server needs a token"),
-    token.read() && h("p.failed", { role: "alert" }, "The token that was given is not its token."),
+    token.read() && h("p.failed", { role: "alert" }, "The token is not valid for this server."),
     h(
       "p.soft",
       {},
-      "It is the token that the server was started with. It is kept in this tab only, and " +
+      "Use the token that the server was started with. It is kept only in this tab, and " +
         "forgotten when the tab is closed.",
     ),
     h("label", { for: "token" }, "Token"),

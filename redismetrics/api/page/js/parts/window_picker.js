@@ -45,7 +45,7 @@ export function windowPicker(app) {
         if (edges.every(Number.isFinite) && edges[0] < edges[1]) {
           close();
           change({ since: edges[0], until: edges[1], window: null });
-        } else app.note("The first time must be before the second");
+        } else app.note("The start must be before the end");
       };
       return [
         Object.keys(WINDOWS).map((text) =>

@@ -90,7 +90,7 @@ export function open(app, route, signal) {
       );
     fill(
       start,
-      h("h2", {}, found.length ? "Examples" : "Nothing is recorded yet"),
+      h("h2", {}, found.length ? "Examples" : "Nothing has been recorded yet"),
       h("ul", {}, found.map(example)),
     );
   }

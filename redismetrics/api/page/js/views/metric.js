@@ -250,7 +250,7 @@ export function open(app, route, signal) {
         h(
           "button.chip.filter",
           {
-            title: "Drop this filter",
+            title: "Remove this filter",
             onclick: () => change({ tag: query.getAll("tag").filter((each) => each !== text) }),
           },
           bdi(value === null ? `without ${key}` : `${key} = ${value}`),
@@ -264,12 +264,12 @@ export function open(app, route, signal) {
   /** Say how fine the chart is, and which groups it leaves out. */
   function drawTold({ times, interval, groups, left }, window, isWhole) {
     const parts = [`${whole(times.length)} intervals of ${spell(interval)}`];
-    if (isWhole) parts.push("all groups together");
+    if (isWhole) parts.push("all groups combined");
     if (left) {
       const all = whole(groups.length + left);
       parts.push(`the ${groups.length} largest of ${all} groups; filter to see others`);
     }
-    if (window.fixed) parts.push(`${span(window.until - window.since)}; double click to go back`);
+    if (window.fixed) parts.push(`${span(window.until - window.since)}; double-click to go back`);
     told.textContent = parts.join(" · ");
   }
 

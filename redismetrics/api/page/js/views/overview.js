@@ -105,7 +105,7 @@ export function open(app, route, signal) {
     bind("k", "Previous metric", () => step(-1), "Overview"),
     ...Object.entries({ n: "name", t: "type", s: "series", r: "rate", l: "last", p: "p95" }).map(
       ([key, column]) =>
-        bind(key, `Sort by ${column}; again: the other way`, () => sortBy(column), "Overview"),
+        bind(key, `Sort by ${column}; press again to reverse`, () => sortBy(column), "Overview"),
     ),
   ];
   search.addEventListener("keydown", (event) => {
@@ -197,7 +197,7 @@ export function open(app, route, signal) {
         h(
           "button.chip.filter",
           {
-            title: "Drop this filter",
+            title: "Remove this filter",
             onclick: () => change({ tag: query.getAll("tag").filter((each) => each !== text) }),
           },
           bdi(value === null ? `without ${key}` : `${key} = ${value}`),
@@ -290,7 +290,7 @@ export function open(app, route, signal) {
         "div.empty",
         {},
         h("h2", {}, "No metric matches"),
-        h("p", {}, text ? `No name contains “${text}”.` : "None has these types and tags."),
+        h("p", {}, text ? `No name contains “${text}”.` : "No metric has these types and tags."),
         h(
           "button.button",
           { onclick: () => change({ q: null, type: null, tag: null }) },
@@ -301,7 +301,7 @@ export function open(app, route, signal) {
     return h(
       "div.empty",
       {},
-      h("h2", {}, "Nothing is recorded yet"),
+      h("h2", {}, "Nothing has been recorded yet"),
       h("p", {}, "Record something", namespace && [" in the namespace ", bdi(namespace)], ":"),
       h(
         "pre",

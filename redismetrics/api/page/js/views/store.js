@@ -95,12 +95,12 @@ function figures(storage) {
     tile(
       "Samples lost",
       whole(lost),
-      lost ? "not sealed, or late" : "since the start",
+      lost ? "unsealed or late" : "since the start",
       lost && "failure",
     ),
     tile("Worker lag", span(lag), plural(workers, "worker"), (lag > 60 || !workers) && "warning"),
     tile("Writers", whole(storage.writers), "known processes"),
-    tile("Memory", quantity(storage.memory_bytes, "bytes"), "of the whole server"),
+    tile("Memory", quantity(storage.memory_bytes, "bytes"), "whole server"),
   );
 }
 
@@ -121,7 +121,7 @@ function findings(all) {
   const order = Object.keys(STATES);
   const sorted = [...all].sort((a, b) => order.indexOf(a.status) - order.indexOf(b.status));
   const bad = all.filter(({ status }) => status !== "ok").length;
-  const summary = bad ? `${bad} of ${plural(all.length, "check")} to look at` : "All is well";
+  const summary = bad ? `${bad} of ${plural(all.length, "check")} not passed` : "All checks passed";
   return h(
     "section.card.flush",
     {},
@@ -187,7 +187,7 @@ function levels({ bytes, retention }) {
 const writers = ({ writing }, now) =>
   listed(
     "Writers",
-    "the newest first",
+    "newest first",
     ["Process", "Batches", "Seen"],
     [...writing]
       .sort((a, b) => b.last_seen.localeCompare(a.last_seen))
@@ -201,7 +201,7 @@ const writers = ({ writing }, now) =>
 const largestMetrics = (metrics) =>
   listed(
     "Cardinality",
-    "the most series first",
+    "most series first",
     ["Metric", "Series", "Values of each tag"],
     metrics.map(({ name, series, overflow, tags }) => [
       h("a", { href: href("metric", name) }, bdi(name)),
