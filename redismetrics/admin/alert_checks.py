@@ -7,7 +7,7 @@ from redismetrics.store.server import now
 
 from .findings import Finding
 
-# Problems in the text of a finding; its details have all.
+# Maximum number of problems in the text of a finding; its details list all.
 _SHOWN = 3
 
 

@@ -10,7 +10,7 @@ from redismetrics.store import keys
 
 from .copy_sides import CopySides, send
 
-# Members of the history that are read, and fields and members that are written, at once.
+# Members of the history to read, and fields and members to write, at once.
 _AT_ONCE = 1000
 
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 # Seconds for one round trip.
 TIMEOUT = 10.0
-# A copy that was killed excludes others for this long. It is more than a round trip with its retry.
+# A killed copy blocks others for this long. Longer than a round trip with its retry.
 LOCK_MS = 30_000
 
 
@@ -71,7 +71,7 @@ class CopyLock:
         try:
             commands = next(operation)
             while True:
-                # At the end, because a command without key is sent with the one before it.
+                # At the end, because a command without a key is sent with the previous one.
                 *replies, token, _ = yield [*commands, *own]
                 if token != self._token:
                     raise self._side.error("is now being written by another copy; this one stops")

@@ -39,9 +39,9 @@ from .copy_sides import (
     send,
 )
 
-# Seconds without a batch after which nobody seems to record.
+# Seconds without a batch after which recording counts as stopped.
 IDLE_SECONDS = 10.0
-# Seconds between two looks at a source that is in use.
+# Seconds between checks of a source that is in use.
 POLL_SECONDS = 0.5
 
 
@@ -291,8 +291,8 @@ class _Copy:
             "retentions": config.retention.describe(),
         }
         write(send([("HSET", key, *(each for pair in fields.items() for each in pair))]))
-        # A process that recorded here before the data was deleted learns by this that the server
-        # does not know its series any more.
+        # This tells a process that recorded here before the data was deleted that the server no
+        # longer knows its series.
         shards = range(config.shards)
         write(send([("DEL", keys.shard(namespace, shard).writers) for shard in shards]))
         return self._target.run(read_activity(namespace, config.shards)).clocks

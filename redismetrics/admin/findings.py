@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 Status = Literal["ok", "warning", "failure"]
 
-# From the least to the most severe.
+# In ascending order of severity.
 SEVERITY = ("ok", "warning", "failure")
 
 

@@ -16,7 +16,7 @@ from .sample_checks import check_tags, judge_samples
 from .server_checks import ALMOST_FULL
 from .type_checks import judge_types
 
-# Age of the oldest unprocessed block that is a warning, and that is a failure.
+# Age of the oldest unprocessed block for a warning, and for a failure.
 LAG_SECONDS, LONG_LAG_SECONDS = 60.0, 600.0
 # Number of metrics in the lists of the largest ones.
 LARGEST = 5

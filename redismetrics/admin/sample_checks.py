@@ -11,11 +11,11 @@ from redismetrics.store.stats import MetricStats
 
 from .findings import Finding, readable_size
 
-# Tags that count what happens in a run: each value would make another series.
+# Tags that number the steps of a run: each value would create another series.
 STEP_TAGS = ("step", "global_step", "iteration", "batch", "epoch")
-# Values of such a tag, and series of a metric, from which they are looked at.
+# Number of values of such a tag, and of series of a metric, from which to check them.
 MANY = 100
-# Metrics that a finding names.
+# Maximum number of metrics named in a finding.
 NAMED = 3
 
 _DAY_S = 86_400

@@ -147,7 +147,7 @@ def check_persistence(node: Node) -> Finding:
     try:
         saves: str | None = node.run(configured("save"))
     except ScriptFailed:
-        # Many users with the right to INFO have no right to CONFIG.
+        # Many users with permission for INFO have none for CONFIG.
         saves = None
     details = {
         "aof": appends,

@@ -6,7 +6,7 @@ from redismetrics.model.definition import Definition
 
 from .findings import Finding
 
-# Names in the text of a finding; its details have all.
+# Maximum number of names in the text of a finding; its details list all.
 _SHOWN = 5
 
 

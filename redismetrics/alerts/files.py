@@ -10,7 +10,7 @@ from .rules import Group
 from .runner import group_name
 from .yaml_nodes import InvalidFile
 
-# Of all files of a process.
+# Limits over all files of a process.
 MAX_FILES = 1000
 MAX_RULES = 20_000
 

@@ -14,7 +14,7 @@ import msgpack
 from .rules import Rule
 from .states import FIRING, PENDING, RESOLVED, RESOLVED_RETENTION_MS, Alert
 
-# The last ms of the year 9999, which has no time after it in ISO 8601.
+# The last ms of the year 9999, the latest time in ISO 8601.
 _LAST_MS = 253_402_300_799_999
 # Prometheus lets Alertmanager end an alert after four intervals without news.
 _VALID_INTERVALS = 4

@@ -8,7 +8,7 @@ from redismetrics.exposition import self_metrics, status_page
 
 from .service import AlertService
 
-# Seconds without a whole pass until the service is not healthy.
+# Seconds without a complete pass until the service is unhealthy.
 _SILENT = 60.0
 
 

@@ -11,8 +11,8 @@ from redismetrics.errors import InvalidQuery, shown
 from .durations import duration_text, parse_duration
 from .expressions import check_expression
 
-# Windows of https://sre.google/workbook/alerting-on-slos/, for a budget of 30 days: how many times
-# faster than the budget allows, in which long and short window, and the severity.
+# Windows of https://sre.google/workbook/alerting-on-slos/, for a budget of 30 days: the burn rate,
+# the long and the short window, and the severity.
 _BURN_RATES = (
     (14.4, "1h", "5m", "page"),
     (6.0, "6h", "30m", "page"),
@@ -98,7 +98,7 @@ def anomaly(
     past = [f"{function}({selector}[{window}] offset {week}w)" for week in range(1, weeks + 1)]
     _check("function", now)
     mean = f"({' + '.join(past)}) / {weeks}"
-    # The mean of squares, less the square of the mean; rounding may leave a little below zero.
+    # The mean of squares minus the square of the mean; rounding may make it slightly negative.
     squares = f"({' + '.join(f'{each} ^ 2' for each in past)}) / {weeks}"
     deviation = f"sqrt(clamp_min({squares} - ({mean}) ^ 2, 0))"
     return f"""\

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-# Annotations of ours, so that a file stays valid for Prometheus.
+# Our own settings are annotations, so that a file remains valid for Prometheus.
 NO_DATA = "redismetrics_no_data"
 ON_ERROR = "redismetrics_on_error"
 

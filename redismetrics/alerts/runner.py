@@ -40,7 +40,7 @@ from .store import (
 
 log = logging.getLogger("redismetrics")
 
-# A server whose clock was set back further than that is followed.
+# If the server's clock was set back further than this, follow it.
 _CLOCK_STEP_MS = 5 * 60_000
 
 
@@ -209,7 +209,7 @@ class Runner:
         self.counts.failures += sum(bool(outcome.error) for outcome in outcomes)
         self.counts.seconds += took
         if not saved:
-            # Another process evaluates the group. It sends what is to be sent.
+            # Another process evaluates the group, and sends its alerts.
             log.warning(
                 "group %s: another process evaluates it now, or Redis lost its data", each.name
             )

@@ -31,7 +31,7 @@ from .yaml_nodes import InvalidFile
 
 log = logging.getLogger("redismetrics")
 
-# Seconds between looks at the files, at the leases, and at what must be notified.
+# Seconds between checks of the files, of the leases, and of due notifications.
 _LOOK = 5.0
 _TICK = 1.0
 # After Redis was unreachable.
@@ -160,7 +160,7 @@ class AlertService:
         while not self.stop.is_set():
             try:
                 wait = step()
-            # A thread that ends would stop all alerts without a word.
+            # If the thread ended, all alerts would stop silently.
             except Exception as error:  # noqa: BLE001
                 self._failed(what, error)
                 wait = _PAUSE

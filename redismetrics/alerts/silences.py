@@ -18,10 +18,10 @@ from .label_matchers import MAX_MATCHERS, LabelMatcher, check_matcher, matches_a
 
 MAX_SILENCES = 10_000
 MAX_TEXT = 1000
-# How long a silence can still be seen after its end.
+# How long a silence is listed after its end.
 KEPT_MS = 5 * 86_400_000
 _LONGEST_MS = 10 * 365 * 86_400_000
-# What can be a part of the path of a request.
+# Characters that are safe in the path of a request.
 _ID = re.compile(r"[A-Za-z0-9-]{1,100}\Z")
 
 

@@ -71,7 +71,7 @@ class AlertThread:
 
     def stop(self, timeout: float) -> None:
         """Stop the service, and wait at most *timeout* seconds until it has released its leases."""
-        # A child of a fork lacks the thread, and the lock of the event may stay locked there.
+        # A forked child lacks the thread, and the event's lock may remain locked there.
         if self._pid == os.getpid():
             self.service.stop.set()
             self._thread.join(timeout)

@@ -50,7 +50,7 @@ class Alert:
     kept_since: int = 0
 
 
-# Of the labels of an alert, which tell it from the others of its rule.
+# Identifies an alert within its rule, derived from its labels.
 Key = tuple[tuple[str, str], ...]
 
 

@@ -44,7 +44,7 @@ _TTLS = msgpack.packb([GROUP_TTL_MS, HISTORY_TTL_MS, HISTORY_SIZE])
 _STATUS, _RULES, _OTHER = b"", b"rules", b"other"
 
 
-# What alerts.lua answers.
+# Replies of alerts.lua.
 _IS_SAVED, _IS_DIFFERENT = 1, -1
 
 
@@ -143,10 +143,10 @@ def note_other_text(namespace: str, group: str, text: str, now_ms: int) -> Opera
         with reading(f"group {group} of alert rules"):
             differs = bool(unpack_status(data).text != text)
     except FormatMismatch:
-        # The process that evaluates the group writes it again.
+        # The process that evaluates the group will rewrite it.
         return False
     if differs:
-        # The hash may have expired meanwhile.
+        # The hash may have expired in the meantime.
         yield [("HSET", key, _OTHER, now_ms), ("PEXPIRE", key, GROUP_TTL_MS)]
     return differs
 
@@ -166,8 +166,8 @@ def save_group(
     """
     status = pack_status(after.status)
     after.digest = _digest(status)
-    # Two equal changes at one time are two members, but not those of an evaluation that is saved
-    # again because the reply was lost.
+    # Two equal changes at the same time are two members, unless an evaluation is saved again
+    # because the reply was lost.
     history = [pack_change(change, f"{group} {number}") for number, change in enumerate(changes)]
 
     def save(known: SavedGroup, digest: str) -> Operation[int]:

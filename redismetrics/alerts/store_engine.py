@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 log = logging.getLogger("redismetrics")
 
-# Series that recording rules, and alerts, may have; tags of alerts have many values.
+# Maximum number of series of recording rules and alerts; tags of alerts have many values.
 _MAX_SERIES = 100_000
-# Seconds within which what was recorded must be stored.
+# Seconds within which recorded samples must be stored.
 _SETTLE_TIMEOUT = 10.0
 
-# Templates ask expressions that contain values of labels: there is no end of different ones.
+# Templates contain expressions with label values, so their number is unbounded.
 _parsed = lru_cache(4096)(parse)
 
 
@@ -106,7 +106,7 @@ class StoreEngine:
         except RedisMetricsError as error:
             if _is_of_server(error):
                 raise
-            # Too much altogether, or one of them is: each is asked alone.
+            # The batch, or one of them, is too large: evaluate each separately.
             return [self._alone(each) for each in prepared]
         return [
             each
@@ -156,7 +156,7 @@ class StoreEngine:
                 self._end(labels, at_ms)
         except InvalidMetric as error:
             raise RuleFailed(one_line(error)) from error
-        # After recording, as only what is recorded finds out that a type is right again.
+        # After recording, because only recording detects that a type matches again.
         names = {labels["__name__"] for labels, _ in series}
         if wrong := sorted(names & self._mismatches()):
             raise RuleFailed(f"{wrong[0]} must be a gauge, but has another type in Redis")
@@ -209,7 +209,7 @@ def _evaluate(prepared: Prepared, found: list[Selected], timeout: float) -> Rule
         return answer_of(prepared.evaluate(found, Budget.of(timeout)), has_data=has_data)
     except RedisMetricsError as error:
         return RuleAnswer(error=one_line(error))
-    # One rule must not end, or hold up, all others.
+    # One rule must not stop or delay all others.
     except Exception as error:
         log.exception("BUG: a rule cannot be evaluated: %s", prepared.expression)
         return RuleAnswer(error=f"BUG: {one_line(error)}")

@@ -11,7 +11,7 @@ from .page_files import PREFIX
 from .prometheus.envelope import failure, is_enveloped
 from .service import error_response
 
-# Where the middleware notes for the endpoints what the caller of a request may do.
+# Where the middleware stores the caller's permissions for the endpoints.
 _MAY_WRITE = "redismetrics.may_write"
 
 

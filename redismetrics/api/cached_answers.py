@@ -19,7 +19,7 @@ class CachedAnswers:
         max_answers: int = 1_000,
     ) -> None:
         self._max_bytes = max_bytes
-        # What was asked is kept too, and may be longer than the answer.
+        # The request is kept too, and may be longer than the response.
         self._max_answers = max_answers
         self._clock = clock
         self._lock = threading.Lock()

@@ -18,7 +18,7 @@ def connection_class(
     written data is not read within *send_seconds*. Beyond *max_connections*, the one that has
     waited longest for headers is aborted, so that slow clients don't shut out others.
     """
-    # Those that wait for the head of a request, oldest first.
+    # Connections that wait for request headers, oldest first.
     waiting: dict[Any, None] = {}
 
     class BoundedConnection(H11Protocol):
@@ -48,7 +48,7 @@ def connection_class(
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
-            # Between requests, uvicorn's own time-out applies until the next byte.
+            # Between requests, uvicorn's own timeout applies until the next byte.
             if self.cycle.response_complete and not self.transport.is_closing():
                 waiting[self] = None
 

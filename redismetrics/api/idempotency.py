@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 HEADER = "Idempotency-Key"
 # How long a request is remembered after it was recorded.
 REMEMBERED_MS = HOUR
-# How long one is claimed before: if its process dies, a repeat gets 409 for that time.
+# How long it is claimed before that: if its process dies, a repeat gets 409 for this time.
 _LEASE_MS = 60_000
 _MAX_KEY_LENGTH = 255
-# A remembered value has 150 bytes; nothing of ours is longer than this.
+# A stored value has 150 bytes; we never write longer ones.
 _MAX_VALUE_BYTES = 2_000
 # Status codes of replies.
 _STATUSES = {200: 200, 202: 202}
@@ -86,7 +86,7 @@ class IdempotencyKeys:
         self._metrics = metrics
         self._max_keys = max_keys
         self._lock = threading.Lock()
-        # Start of a slice of time, and how many keys were new in it.
+        # Start of a time slice, and the number of new keys in it.
         self._new: deque[list[float]] = deque()
 
     def find(self, key: str, sent: bytes, unsettled: "UnsettledRequests") -> Claim | Reply:

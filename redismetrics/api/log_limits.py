@@ -5,10 +5,10 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-# Records with one message that pass within one interval, and its length in seconds.
+# Records with the same message that pass per interval, and its length in seconds.
 _MAX_RECORDS = 10
 _INTERVAL_SECONDS = 60.0
-# Messages that are remembered. They are texts of the program, so there are few.
+# Maximum number of remembered messages. These are texts in the program, so there are few.
 _MAX_MESSAGES = 1_000
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 # Parameters of mallopt(3) in glibc.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-# Seconds between two times when free pages are returned.
+# Seconds between returning free pages.
 _TRIM_INTERVAL = 1.0
 
 

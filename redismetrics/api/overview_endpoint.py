@@ -26,12 +26,12 @@ Values = Mapping[str, Any]
 
 # Intervals of the trends.
 MAX_INTERVALS = 240
-# The most metrics of one answer.
+# Maximum number of metrics in a response.
 MAX_METRICS = 2_000
 _MAX_PATTERN = 200
 # Edges of windows are multiples of this, so that readers of "the last hour" share an answer.
 _GRID = 2 * SECOND
-# Seconds for which an answer is kept whose window lies in the past: late samples may still come.
+# Seconds to keep a response whose window is in the past: late samples may still arrive.
 _PAST_SECONDS = 10.0
 
 _FIGURES = {"type": "array", "items": schemas.VALUE}

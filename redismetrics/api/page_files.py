@@ -27,7 +27,7 @@ _CONTENT_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-# Nothing but the page's own files, and no text that is parsed as HTML or run as a script.
+# Only the page's own files, and no text that is parsed as HTML or run as a script.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -38,7 +38,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
 }
-# The style sheets of the page, which browsers get as one.
+# The style sheets of the page, which are served as one file.
 _SHEETS = re.compile(r'( *<link rel="stylesheet" href="ui/VERSION/css/\w+\.css">\n)+')
 _JOINED = "css/all.css"
 _FOREVER = "public, max-age=31536000, immutable"
@@ -59,7 +59,7 @@ async def _file(request: Request) -> Response:
     path = request.path_params["path"]
     if path == "index.html" or path not in files:
         raise HTTPException(404, "the page has no such file")
-    # A page that was loaded before an update gets the new files, and does not keep them.
+    # A page loaded before an update gets the new files, and does not cache them.
     is_current = request.path_params["version"] == version
     return _response(request, path, files[path], version, _FOREVER if is_current else "no-cache")
 
@@ -97,7 +97,7 @@ def _load() -> tuple[str, dict[str, bytes]]:
     for name, body in files.items():
         digest.update(b"%b\0%d\0%b" % (name.encode(), len(body), body))
     version = digest.hexdigest()[:16]
-    # Browsers load modules one after another as they find them; this names all at once.
+    # Browsers load modules one by one as they discover them; this lists all of them at once.
     preloads = "\n".join(
         f'  <link rel="modulepreload" href="ui/VERSION/{name}">'
         for name in files

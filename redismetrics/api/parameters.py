@@ -14,7 +14,7 @@ from redismetrics.model.windows import Window, window_ms
 
 from .schemas import AGGREGATION, NAME, TAG, TIME, WINDOW, Schema
 
-# Parameters of one query string.
+# Maximum number of parameters in a query string.
 _MAX_PARAMETERS = 1_000
 
 

@@ -74,7 +74,7 @@ async def get_metrics(service: Service, request: Request, values: Values) -> Hel
         until=values["until"],
         limit=values["limit"],
     )
-    # Each sample may have 4 KiB of metadata, and so have those that are read and not returned.
+    # Each sample may have 4 KiB of metadata, including those that are read but not returned.
     limiter = service.large_queries
     return await _respond(service, request, json_results.get_metrics, query, limiter)
 
@@ -195,7 +195,7 @@ async def readyz(service: Service, _: Request, __: Values) -> Response:
         await service.acheck_store()
     except RedisMetricsError as error:
         log.info("not ready: %s", error)
-        # Without the address of the server: probes need no token.
+        # Without the server's address, because probes need no token.
         raise HTTPException(503, "Redis does not answer") from error
     return json_response({"status": "ok"})
 

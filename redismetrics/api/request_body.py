@@ -15,11 +15,11 @@ from .limits import Limits
 
 # Bytes that are decompressed in one step.
 _CHUNK_BYTES = 1 << 16
-# Members of a gzip body. Empty ones cost 20 bytes each and a call of zlib.
+# Maximum number of members in a gzip body. An empty one costs 20 bytes and a call of zlib.
 _MAX_GZIP_MEMBERS = 100
-# Digits of a Content-Length: int() of more takes long.
+# Maximum number of digits in a Content-Length: int() of more is slow.
 _MAX_LENGTH_DIGITS = 15
-# After an error the rest of a body is not read, so the connection cannot be used again.
+# After an error, the rest of a body is not read, so the connection cannot be reused.
 _CLOSE = {"Connection": "close"}
 
 

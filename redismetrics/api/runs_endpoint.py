@@ -27,7 +27,7 @@ from .service import Service, encode_and_free
 
 Values = Mapping[str, Any]
 
-# Seconds for which an answer is kept: many may look at the same runs, and each reads all samples.
+# Seconds to keep a response: many may view the same runs, and each request reads all samples.
 _KEPT_SECONDS = 2.0
 
 _NUMBERS = {"type": "array", "items": {"type": "number"}}

@@ -12,11 +12,11 @@ from redismetrics.exposition.compression import SECURITY_HEADERS
 
 from .log_limits import log
 
-# Bytes that are passed to the server at once. It keeps them until the client has read them.
+# Bytes to pass to the server at once. It keeps them until the client has read them.
 _PIECE_BYTES = 1 << 15
 # Responses up to this size don't count: the number of queries bounds them.
 _SMALL_BYTES = 1 << 16
-# The slowest rate at which a client may read a response as a whole, in bytes per second.
+# Minimum average rate at which a client must read a response, in bytes per second.
 _MIN_RATE = 100_000
 
 
@@ -129,7 +129,7 @@ class SendingMiddleware:
         try:
             await self._app(scope, receive, send_message)
         except ClientTooSlow:
-            # Without its end the server closes the connection.
+            # If the response is incomplete, the server closes the connection.
             log.info("a client did not read its response within the time limits")
 
     async def _send(self, message: Message, send: Send) -> None:

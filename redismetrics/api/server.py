@@ -20,9 +20,9 @@ WRITE_TOKEN_VARIABLE = "REDISMETRICS_WRITE_TOKEN"
 _MAX_TOKEN_LENGTH = 4096
 # h11 buffers up to 64 KiB of headers per connection; uvicorn's other parser has no bound.
 MAX_CONNECTIONS = 1_000
-# Seconds for the head of a request to arrive.
+# Seconds for the headers of a request to arrive.
 HEAD_SECONDS = 10.0
-# Seconds that uvicorn waits at its end for open requests.
+# Seconds that uvicorn waits for open requests at shutdown.
 _GRACEFUL_SECONDS = 10
 
 
@@ -37,7 +37,7 @@ def read_token(file: Path | None, variable: str = TOKEN_VARIABLE) -> str | None:
         value = os.environ.get(variable)
         if value is None:
             return None
-        # Blank is a mistake, such as a secret that is missing: do not serve without a token.
+        # A blank value is a mistake, such as a missing secret: do not serve without a token.
         if not (token := value.strip()):
             raise InvalidSetting(
                 f"{variable} must be a token, got a blank value; unset it to serve without a token"
@@ -102,7 +102,7 @@ def make_server(
         lifespan="on",
         ws="none",
         http=connection_class(max_connections, app.state.service.limits.send_seconds, head_seconds),
-        # Only if none of them can be closed for another one.
+        # Only if none of them can be closed in favour of another.
         limit_concurrency=max_connections + 1,
     )
     return StreamClosingServer(config)
@@ -116,7 +116,7 @@ def serve(app: Any, host: str, port: int, *, ready: Callable[[str], None] | None
         OSError: If the address cannot be used.
     """
     return_memory_early()
-    # uvicorn raises the signal again when it has shut down.
+    # uvicorn raises the signal again after shutting down.
     with listen(host, port) as listening, suppress(KeyboardInterrupt):
         make_server(app, listening, ready=ready).run(sockets=[listening])
 

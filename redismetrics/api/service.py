@@ -29,7 +29,7 @@ from .unsettled import UnsettledRequests
 
 T = TypeVar("T")
 
-# Seconds for the samples to be stored at the end. Container runtimes kill after 10 s.
+# Seconds to wait for samples to be stored at shutdown. Container runtimes kill after 10 s.
 SHUTDOWN_SECONDS = 5.0
 # Rows of a result above which results are rendered one after another.
 _MANY_ROWS = 1_000
@@ -109,8 +109,8 @@ class Service:
         self.ametrics = AsyncMetrics(metrics=metrics)
         self.limits = limits
         self.queries = ConcurrencyLimiter("queries", limits)
-        # One at a time, because each may take much memory, and apart from other queries, so that
-        # those need not wait for them.
+        # One at a time, because each may take a lot of memory, and separate from other queries, so
+        # that those need not wait.
         self.large_queries = ConcurrencyLimiter("large queries", limits, 1)
         self.pages = ConcurrencyLimiter("pages", limits, 1)
         self.recordings = ConcurrencyLimiter("recordings", limits)
@@ -167,7 +167,8 @@ class Service:
             if limiter is not self.queries:
                 self.unsent.check()
             result = query()
-            # Large results one after another: their texts take much memory, and the GIL anyway.
+            # Large results one after another: their text takes a lot of memory, and they hold the
+            # GIL anyway.
             if _is_large(result):
                 with self._rendering:
                     text = encode_and_free(result)

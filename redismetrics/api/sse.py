@@ -28,7 +28,7 @@ Item = Sample | Summary | Gap | PositionMark
 _OF_SHARD = r"\d{1,4}:\d{1,17}:(?:\d{1,12}|-1)"
 _ID = re.compile(rf"{_OF_SHARD}(?:,{_OF_SHARD}){{0,1023}}\Z", re.ASCII)
 
-# Events in one write to the connection, and characters after which no event is added.
+# Maximum number of events per write, and of characters after which no event is added.
 _MAX_EVENTS_PER_WRITE = 100
 _MAX_TEXT = 1 << 15
 # Seconds for the last chunk to reach a client, which may have stopped reading.
@@ -196,7 +196,7 @@ class EventStream(Response):
             try:
                 item = await self._subscription.get(timeout)
             except RedisMetricsError as error:
-                # This version cannot read the message; the next one may be readable.
+                # This version cannot read the message, but may be able to read the next one.
                 log.warning("stream: %s", error)
                 if self._subscription.closed:
                     return ""

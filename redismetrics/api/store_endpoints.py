@@ -14,7 +14,7 @@ from .parameters import Parameter, read_whole
 from .sending import HeldResponse
 from .service import Service, encode_and_free
 
-# Seconds for which an answer is kept: the doctor tries scripts, and both read all metrics.
+# Seconds to keep a response: the doctor runs scripts, and both read all metrics.
 _KEPT_SECONDS = 10.0
 _MOST = 1_000
 

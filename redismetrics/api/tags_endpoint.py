@@ -14,7 +14,7 @@ from .parameters import METRIC, TAGS, TIMES, Parameter, read_whole, read_window,
 from .sending import HeldResponse
 from .service import Service
 
-# The most values of one tag.
+# Maximum number of values per tag.
 MAX_VALUES = 1_000
 
 

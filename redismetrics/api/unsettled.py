@@ -14,10 +14,10 @@ from redismetrics.recording.flush_result import FlushResult, SettledWatch
 
 from .idempotency import REMEMBERED_MS, Claim, IdempotencyKeys, Reply, check_same, conflict
 
-# Requests whose outcome is waited for. Of more, the oldest are given up: their key stays in Redis,
-# so a repeat gets 409 until it is forgotten.
+# Maximum number of requests to wait for. Beyond that, the oldest are given up: their key remains in
+# Redis, so a repeat gets 409 until the key expires.
 _MAX_UNSETTLED = 1_000
-# Seconds of one wait for Redis, and between two.
+# Seconds per wait for Redis, and between waits.
 _WAIT_SECONDS, _PAUSE_SECONDS = 60.0, 1.0
 
 
@@ -39,7 +39,7 @@ def result_of(recorded: Tally[str], watch: SettledWatch) -> FlushResult:
     left = total - dropped.total()
     stored = min(left, watch.stored.total())
     if left > stored:
-        # Only what is recorded while the client is being closed is not seen by a watch.
+        # A watch misses only what is recorded while the client is being closed.
         dropped["closed"] += left - stored
     return FlushResult(stored, dict(+dropped))
 

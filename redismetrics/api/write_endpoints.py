@@ -25,7 +25,7 @@ from .service import Service, json_response
 from .unsettled import RecordedRequest
 
 JSON = "application/json"
-# Keys of a sample that are arguments of `record` and not part of the mapping it takes.
+# Keys of a sample that are arguments of `record`, not part of the mapping that it accepts.
 _ARGUMENTS = ("name", "type", "timestamp", "exemplar")
 
 _WAIT = Parameter(

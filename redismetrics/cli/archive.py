@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("redismetrics")
 
-# The metric of how far an archiver is behind, and its help text.
+# The metric for the lag of an archiver, and its help text.
 LAG_METRIC = "redismetrics.archive_lag"
 LAG_HELP = "Age of the oldest hour or day waiting to be archived."
 DEFAULT_LEVELS = ("hour", "day")
 # Seconds between two passes.
 INTERVAL = 60.0
-# Seconds that the archiver gets to end what it is at.
+# Seconds for the archiver to finish its current work.
 _STOP_TIMEOUT = 15.0
 
 

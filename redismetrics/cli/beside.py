@@ -18,7 +18,7 @@ from .push import pushing
 if TYPE_CHECKING:
     from redismetrics.exposition.status_page import StatusSource
 
-# Runs a worker by its arguments, and shows services beside it on its page; returns the exit code.
+# Runs a worker with arguments, and shows other services on its page; returns the exit code.
 RunWorker = Callable[[list[str], "Sequence[StatusSource]"], int]
 
 ARCHIVE_VARIABLE, PUSH_VARIABLE = "REDISMETRICS_ARCHIVE", "REDISMETRICS_PUSH_TO"
@@ -56,7 +56,7 @@ def work_beside(arguments: list[str], run_worker: RunWorker) -> int:
     try:
         with Metrics(server.url, namespace=server.namespace) as metrics, ExitStack() as stack:
             sources, stops = _started(metrics, given, stack)
-            # All end at the same time.
+            # All stop at the same time.
             for stop in stops:
                 stack.callback(stop.set)
             return run_worker(rest, sources)

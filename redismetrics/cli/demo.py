@@ -39,10 +39,10 @@ from .printing import (
 # How long to record.
 _SECONDS = 6.0
 
-# Lines of each metric of the page that are shown.
+# Number of lines to show of each metric on the page.
 _PAGE_LINES = 5
 
-# Samples of the stream that are printed where lines cannot be overwritten.
+# Number of stream samples to print where lines cannot be overwritten.
 _PLAIN_LINES = 6
 
 

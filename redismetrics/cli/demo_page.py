@@ -13,9 +13,9 @@ from .demo_run import Demo
 from .demo_traffic import RULES, Traffic
 from .services import tell
 
-# Recorded before the page is opened: the hour that it shows, and the one before to compare with.
+# Recorded before the page is opened: the hour that it shows, and the previous one to compare with.
 _HISTORY_SECONDS = 7300
-# Alerts are evaluated for this long before now, once a minute.
+# Alerts are evaluated over this time before now, once a minute.
 _ALERT_SECONDS = 3000
 _MINUTE_MS = 60_000
 

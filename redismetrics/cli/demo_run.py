@@ -40,7 +40,7 @@ from .demo_traffic import Traffic
 
 PROCESSES = 4
 
-# The log of a metric is cut at 64 MiB, which the fastest machine fills in about 500 s.
+# The log of a metric is cut at 64 MiB, which takes the fastest machine about 500 s to fill.
 MAX_SECONDS = 300
 
 # Bars of the time series, at most.
@@ -54,7 +54,7 @@ _STEP_SECONDS = 0.1
 # Series of each metric whose newest sample is shown.
 _SHOWN_SERIES = 2
 
-# Seconds to wait for a process to end; only one that hangs needs them.
+# Seconds to wait for a process to exit; only one that hangs takes this long.
 _END_TIMEOUT = 30.0
 
 # Shown before the demo begins. The processes record the same.
@@ -69,7 +69,7 @@ RECORDING = (
     ),
 )
 
-# What the stream shows. The response times are left out: there are too many of them.
+# Metrics shown by the stream, without response times, because there are too many.
 STREAM = ("jobs_*", "queue_depth", "experiment_result")
 
 _QUEUES = ("sno_validation", "ingest", "mail", "reports")
@@ -77,7 +77,7 @@ _QUEUES = ("sno_validation", "ingest", "mail", "reports")
 _TENANTS = {"cns": 60, "crucible": 40, "tinkex": 20}
 # Median response time in seconds.
 _ENDPOINTS = {"/api": 0.040, "/search": 0.120, "/upload": 0.450, "/health": 0.004}
-# Mean score, and what a data set adds to it.
+# Mean score, and the offset per data set.
 _MODELS = {"llama-3.1": 0.72, "qwen": 0.68, "mistral": 0.61}
 _DATASETS = {"scifact": 0.02, "fever": -0.03}
 
@@ -262,7 +262,7 @@ class Demo:
             seconds=self._elapsed,
             queries=queries,
             page=Call("export(metrics=metrics)", export(metrics=metrics)),
-            # Last, since it records the states of alerts.
+            # Last, because it records the states of alerts.
             alerts=run_alert(metrics),
         )
 
@@ -380,7 +380,7 @@ def _record_for(seconds: float, metrics: Metrics, number: int, pipe: Connection)
             if pipe.poll():
                 return
             pipe.send({"recorded": metrics.stats()["recorded"]})
-        # Leave the processor to others; the sine makes waves in the chart.
+        # Yield the CPU to others; the sine makes waves in the chart.
         time.sleep(0.001 * (1.5 + math.sin(now)))
 
 

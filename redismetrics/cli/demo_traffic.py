@@ -45,18 +45,18 @@ _ENDPOINTS = (
     ("/health", 1.0, 0.004, 60),
 )
 _QUEUES = (("mail", 40), ("reports", 25), ("ingest", 70), ("thumbnails", 12))
-# Seconds before now at which it began, and how fast the loss falls.
+# Seconds before now at which it started, and how fast the loss falls.
 _RUNS = (("r1-baseline", 3000, 90.0), ("r2-more-data", 2400, 60.0), ("r3-larger", 1500, 45.0))
 _RUN_STEPS = 240
 _STEP_SECONDS = 10.0
 
-# Seconds before now: a deploy that goes wrong, and the end of it.
+# Seconds before now: a bad deploy, and its rollback.
 _DEPLOY, _ROLLBACK = 2700, 1740
-# Seconds before now from which the reports pile up.
+# Seconds before now at which the reports start piling up.
 _PILING = 1200
 _LONGEST_QUEUE = 260
 
-# Seconds between two records of history, and of live traffic.
+# Seconds between records of history, and of live traffic.
 _HISTORY_STEP = 20
 _LIVE_STEP = 0.5
 

@@ -27,9 +27,9 @@ Buckets = Annotated[
         help="Maximum number of buckets (default: 44, or 20 on a terminal).",
     ),
 ]
-# From no sample to the most; the steps are even in the square root of the number.
+# From no samples to the maximum; steps are linear in the square root of the count.
 _BLOCKS, _LETTERS = " ░▒▓█", " .+*#"
-# Lines of a terminal that the map may take.
+# Maximum number of terminal lines for the map.
 _LINES = 20
 
 

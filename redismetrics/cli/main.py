@@ -42,7 +42,7 @@ from .embedded import embedded_app
 from .passed_on import PASSED_ON
 from .top import screen
 
-# What typer and click raise for a wrong command line. Versions differ in where it can be imported
+# Raised by typer and click for an invalid command line. Versions differ in where it can be imported
 # from.
 _UsageError: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
@@ -154,7 +154,7 @@ def _usage_message(error: Any) -> str:
     context = getattr(error, "ctx", None)
     if context is None:
         return f"{text} (see redismetrics --help)"
-    # Commands that accept negative numbers take an unknown option for an argument.
+    # Commands that accept negative numbers mistake an unknown option for an argument.
     unknown = re.search(r"extra argument\(s\) \((--[\w-]+)", text)
     if unknown:
         known = [each for option in context.command.params for each in option.opts]

@@ -113,7 +113,7 @@ def _forwarding_signals() -> "Iterator[Callable[[subprocess.Popen[bytes]], None]
     before = {}
     for name in _FORWARDED:
         each = getattr(signal, name)
-        # What is ignored here, as under nohup, the command ignores too.
+        # Signals ignored here, as under nohup, are ignored by the command too.
         if signal.getsignal(each) != signal.SIG_IGN:
             before[each] = signal.signal(each, forward)
     try:

@@ -26,10 +26,10 @@ from redismetrics.store.connection import Store
 from redismetrics.store.embedded import folder_of
 from redismetrics.store.embedded import status as embedded_status
 
-# Seconds within which Redis must confirm what a command recorded.
+# Seconds within which Redis must confirm the samples of a command.
 FLUSH_SECONDS = 5.0
 
-# Seconds that shell completion waits for Redis, and how many names it offers at most.
+# Seconds that shell completion waits for Redis, and the maximum number of names it offers.
 _COMPLETION_TIMEOUT = 0.5
 _MAX_COMPLETIONS = 500
 
@@ -241,7 +241,7 @@ def client(url: str | None, namespace: str | None, archive: str | None = None) -
     If the command fails, unsent samples are dropped at once; its error message gives the reason.
     """
     log = logging.getLogger("redismetrics")
-    # The choice of a default server may be logged. Everything after it is reported by errors.
+    # The choice of a default server may be logged. Everything after that is reported as errors.
     chosen = Store(resolve(url=url).url, 1.0).url
     log.setLevel(logging.ERROR)
     metrics = Metrics(chosen, namespace=namespace, archive=archive)

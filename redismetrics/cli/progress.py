@@ -16,7 +16,7 @@ from .printing import BAR
 if TYPE_CHECKING:
     from redismetrics.worker.worker import Worker
 
-# Seconds between two updates of the bar.
+# Seconds between updates of the bar.
 _UPDATE_SECONDS = 0.2
 
 

@@ -15,7 +15,7 @@ from redismetrics.model.label_sets import LABEL_TYPES
 from . import options
 from .options import Labels, Name, Namespace, Timestamp, Type, Url
 
-# Lines of standard input between two flushes, so that the memory for unsent samples is bounded.
+# Lines of standard input between flushes, so that the memory for unsent samples is bounded.
 _FLUSH_LINES = 100_000
 
 # With these settings -5 is a value, not an option.

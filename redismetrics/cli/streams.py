@@ -18,7 +18,7 @@ def prepare() -> None:
     connection would get its descriptor, and receive the printed output.
     """
     for number, name, mode, flags in (
-        # The wrong way on purpose: reading or writing must fail.
+        # Opened the wrong way on purpose: reading or writing must fail.
         (0, "stdin", "r", os.O_WRONLY),
         (1, "stdout", "w", os.O_RDONLY),
         (2, "stderr", "w", os.O_RDWR),
@@ -32,7 +32,7 @@ def prepare() -> None:
             # must be able to tell two tags apart.
             stream.reconfigure(errors="replace" if stream.isatty() else "backslashreplace")
     if isinstance(sys.stdin, io.TextIOWrapper):
-        # What is not text is reported as what it is: no number.
+        # Bytes that are not text are reported as not being a number.
         sys.stdin.reconfigure(errors="replace")
 
 
@@ -66,7 +66,7 @@ def write_utf8(text: str) -> None:
         print(text, flush=True)
         return
     sys.stdout.flush()
-    # A lone surrogate becomes its escape, which JSON knows as well.
+    # A lone surrogate becomes its escape, which is also valid JSON.
     binary.write(f"{text}\n".encode(errors="backslashreplace"))
     binary.flush()
 

@@ -68,7 +68,7 @@ def subscribe(
         while left is None or left > 0:
             try:
                 item = stream.get(1.0 if until is None else min(max(until - monotonic(), 0), 1.0))
-            # One message that cannot be read; the next may be fine.
+            # One message that cannot be read; the next one may be fine.
             except FormatMismatch as error:
                 print(f"redismetrics: {error}", file=sys.stderr)
                 continue

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from redismetrics.store.loop_clients import LoopClients
     from redismetrics.stream.feed import Feed
 
-# Items that a subscription holds for a slow reader: about 25 MB of samples.
+# Items that a subscription buffers for a slow reader: about 25 MB of samples.
 QUEUE = 1 << 16
 
 
-# What a connection imports: for the names of hosts, and for the version of redis-py.
+# Modules that a connection imports: for host names, and for the version of redis-py.
 _IMPORTED_BY_THREADS = ("encodings.idna", "email.parser")
 
 
@@ -82,7 +82,7 @@ class Client(InstrumentMethods):
         given = {
             name: value for name, value in locals().items() if name in Settings.__dataclass_fields__
         }
-        # If false, *metrics* is closed in place of this one.
+        # If false, *metrics* is closed instead of this client.
         self._own = metrics is None
         if metrics is not None:
             self._share(
@@ -152,7 +152,8 @@ class Client(InstrumentMethods):
         )
         internals = ClientInternals(recorder, store, loops, context)
         sink = RedisSink(recorder, store, Thread(self.settings, store))
-        # All callers use what the first of them made. No use of `__dict__`: see `set_silent`.
+        # All callers use the objects created by the first. `__dict__` is not used: see
+        # `set_silent`.
         made = self._made.setdefault("connected", (store, loops, internals, sink))
         self._store, self._loops, self.internals, sink = made
         if isinstance(recorder.sink, StartingSink):
@@ -259,7 +260,7 @@ class Client(InstrumentMethods):
     # -- copies -----------------------------------------------------------------------------------
 
     def __copy__(self) -> Self:
-        # It has threads and connections, so there is only one, as of a logger.
+        # It has threads and connections, so there is only one instance, like a logger.
         return self
 
     def __deepcopy__(self, memo: object) -> Self:

@@ -31,9 +31,10 @@ R = TypeVar("R")
 _lock = threading.RLock()
 _arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 _client: Metrics | None = None
-# By the identity of the arguments: these, so that no other object gets it, and their client.
+# By the identity of the arguments: the arguments, which keeps their ids from being reused, and
+# their client.
 _candidates: dict[int, tuple[Any, Metrics]] = {}
-# The threads that are in `client` now.
+# The threads that are currently in `client`.
 _connecting: set[int] = set()
 
 
@@ -211,7 +212,8 @@ def restored() -> Iterator[None]:
         if before is not None and state is not None:
             before._replace_attributes(state)
         elif _client is not None:
-            # Decorated functions hold it, so it stays, as it would be created now.
+            # Decorated functions reference it, so it is kept in the state that it would be created
+            # in now.
             _client._become(Metrics(*arguments[0], **arguments[1]))
 
 

@@ -22,7 +22,7 @@ def saturated(values: Floats) -> Floats:
     return np.nan_to_num(values, nan=0.0, posinf=LARGEST, neginf=-LARGEST)
 
 
-# Up to this length Python's functions on a list are faster than numpy's reductions.
+# Up to this length, Python's functions on a list are faster than numpy's reductions.
 FEW = 24
 
 

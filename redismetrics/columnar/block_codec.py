@@ -37,9 +37,9 @@ from .summaries import Summaries
 VERSION = 1
 # Writers compress batches of more rows than this.
 MAX_ROWS = 1 << 14
-# So that corrupt bytes cannot ask for much memory, the body of a block has at least one byte for
-# each row, and SUMMARY_ROWS for each summary. Only rows that are all alike take less; their block
-# is padded with zeros.
+# To keep corrupt bytes from allocating a lot of memory, the body of a block has at least one byte
+# per row, and SUMMARY_ROWS per summary. Only identical rows take less; their block is padded with
+# zeros.
 ROWS_PER_BYTE = 1
 SUMMARY_ROWS = 2
 
@@ -122,10 +122,10 @@ def latest_time(data: bytes, *, look_inside: bool = False) -> int:
         at += _HEAD.size + 4 * series
         (changed,) = _COUNT.unpack_from(data, at)
         at += _COUNT.size + 4 * changed
-        # The result of a change is no older than what it changes.
+        # The result of a change is no older than its base.
         bases: list[float] = [time for _, time in _BASE.iter_unpack(data[at : at + 16 * changed])]
         latest = max(own_ms, *bases) if bases else own_ms
-        # Times that the caller did not give are cut to the block's clock.
+        # Times not given by the caller are limited to the block's clock.
         cut_ms = clock // 1000
         if look_inside and cut_ms > latest:
             # The time of centroids is that of the newest value in their summary.

@@ -16,7 +16,8 @@ from redismetrics.errors import FormatMismatch
 
 from .arrays import Floats, Ints, ragged
 
-# The code of a share of 1, the share of each code, and the extremes below which no scale is needed.
+# The code of the fraction 1, the fraction of each code, and the extremes below which no scale is
+# needed.
 _ONE = 0x3F80
 _SHARES: Floats = (
     (np.arange(_ONE + 1, dtype=np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
@@ -92,7 +93,7 @@ def unpack_means(codes: Ints, sizes: Ints, lows: Floats, highs: Floats) -> Float
         reached = np.cumsum(steps, axis=1, out=steps)
         np.minimum(reached, high[:, None], out=reached)
         if scale is not None:
-            # Scaling back, the smallest floats lose digits.
+            # Scaling back costs the smallest floats precision.
             reached /= scale[:, None]
             np.clip(reached, lows[rows, None], highs[rows, None], out=reached)
         means[points] = flat[cells]

@@ -17,7 +17,8 @@ from redismetrics.errors import FormatMismatch
 
 from .arrays import Floats, Ints, bounds
 
-# Codes. 1 to 3 are distances from a smallest integer in 1, 2 or 4 bytes; 5 and 6 floats of 4 or 8.
+# Codes. 1 to 3: distances from the smallest integer in 1, 2 or 4 bytes; 5 and 6: floats of 4 or 8
+# bytes.
 _CONSTANT, _WIDE, _REAL_CONSTANT, _PCO, _PCO_REAL, _SMALL, _STAIRS = 0, 4, 7, 8, 9, 10, 11
 _WHOLE: dict[int, np.dtype[Any]] = {
     1: np.dtype("u1"),

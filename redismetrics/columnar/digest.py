@@ -18,7 +18,8 @@ from redismetrics.errors import InvalidQuery, MissingExtra, shown
 from .arrays import Bools, Floats, Ints
 from .percentiles import SortedPoints, percentiles
 
-# Values above the first are clustered times the second, a power of two, which keeps all digits.
+# Values above the first are multiplied by the second, a power of two, before clustering; this is
+# lossless.
 _SAFE, _SCALE = 2.0**900, 2.0**-200
 
 
@@ -30,7 +31,7 @@ def cluster(values: Floats, weights: Ints | None, budget: int) -> tuple[Floats, 
         weights: Whole counts, shape (n,); None means ones. The result has the same total.
         budget: Maximum number of centroids.
     """
-    # fastdigest adds values times weights, which must stay within the range of a float.
+    # fastdigest adds values times weights, which must not overflow a float.
     if max(-values.min(), values.max()) > _SAFE:
         means, counts = cluster(values * _SCALE, weights, budget)
         return np.clip(means / _SCALE, values.min(), values.max()), counts

@@ -21,16 +21,16 @@ from .arrays import Floats, Ints
 from .column_codec import Reader, pack_real, pack_whole
 from .packing import unpack_msgpack
 
-# Numbers of a text that become columns, and the bytes around them. A text with more is a template
-# of its own, so that few bytes cannot stand for many long texts.
+# Maximum number of numbers in a text that become columns, and of bytes around them. A text with
+# more has its own template, so that few bytes cannot represent many long texts.
 MAX_NUMBERS = 16
 MAX_FIXED_BYTES = 256
-# Whole numbers beyond this stay text.
+# Whole numbers beyond this remain text.
 _MOST = 1 << 53
 
 _NUMBER = re.compile(rb"(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
 _WHOLE, _REAL = ord("i"), ord("f")
-# Numbers that stand for those of a template, counted from each of the two: what differs between
+# Numbers substituted into a template, starting from each of these two: a part that differs between
 # two texts by as much as these is one of the template's numbers.
 _PROBES = (10**9, 2 * 10**9)
 
@@ -70,7 +70,7 @@ class _Group:
         is_of_all = value == other or np.isnan(value)
         place = 0 if is_of_all else int(value) - _PROBES[0]
         is_number = other - value == _PROBES[1] - _PROBES[0] and 0 <= place < len(self.columns)
-        # A number of the template may be a part of the key, or in damaged data of a number.
+        # A number of the template may be part of the key, or in damaged data part of a number.
         if (key not in first and re.search(r"\d", key)) or not (is_of_all or is_number):
             return np.array([_number_of(read_metadata(text), key) for text in self.texts(at)])
         if is_of_all:
@@ -301,7 +301,7 @@ def _merged(metadata: MetadataColumns) -> MetadataColumns:
     for number in np.unique(metadata._group).tolist():
         sources.setdefault(metadata._groups[number].template, []).append(number)
     new = np.empty(len(metadata._groups), np.int64)
-    # Where the texts of each group begin, once those of one template follow one another.
+    # The start of each group's texts, once those of one template are adjacent.
     offset = np.zeros(len(metadata._groups), np.int64)
     joined_columns = []
     for place, (template, numbers) in enumerate(sources.items()):
@@ -365,7 +365,7 @@ def _number(text: bytes) -> int | float | None:
         whole = int(text)
         return whole if -_MOST < whole < _MOST and b"%d" % whole == text else None
     real = float(text)
-    # As integers, which columns of whole numbers are stored as, -0.0 would lose its sign.
+    # Columns of whole numbers are stored as integers, so -0.0 would lose its sign.
     return real if real and _real_text(real) == text else None
 
 

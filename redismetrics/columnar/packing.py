@@ -9,11 +9,11 @@ from redismetrics.errors import FormatMismatch
 
 T = TypeVar("T")
 
-# Numbers that are all alike take next to no bytes. So that few bytes cannot ask for much memory,
-# packed data has at least one byte for this many numbers (rows and points); it is padded with zeros
-# if need be. What workers store of the most regular series, equal values at equal times, takes
-# about this much; all other data takes more by itself. There is no allowance for short data: a
-# reading may have thousands of pieces.
+# Identical numbers take almost no bytes. To keep few bytes from allocating a lot of memory, packed
+# data has at least one byte for this many numbers (rows and points); it is padded with zeros if
+# necessary. Data of the most regular series, with equal values at equal times, takes about this
+# much; all other data takes more anyway. There is no exception for short data: a query may read
+# thousands of pieces.
 NUMBERS_PER_BYTE = 4
 
 

@@ -8,15 +8,15 @@ from . import arrays
 from .arrays import Bools, Floats, Ints, ragged, starts
 
 # With at least THIN_FROM points per group and at most THIN_RANKS ranks, only the points near each
-# result are sorted: several times faster at 100,000 points.
+# result are sorted, which is several times faster at 100,000 points.
 THIN_FROM, THIN_RANKS = 4096, 4
 
-# So it is from MANY_POINTS points on if rows have at least LONG_ROW of them, since the rows, which
-# are sorted, show where the results lie: five times faster at 1,400,000 points in rows of 100.
+# The same applies from MANY_POINTS points on if rows have at least LONG_ROW of them, because the
+# sorted rows show where the results lie: five times faster at 1,400,000 points in rows of 100.
 MANY_POINTS, LONG_ROW = 65_536, 16
 
-# Points sampled per group, which locate a rank within 2 %, and the share of all ranks that is kept
-# on either side of it.
+# Points sampled per group, which locate a rank within 2 %, and the fraction of all ranks to keep on
+# either side of it.
 _SAMPLED = 1024
 _AROUND = 0.03
 
@@ -269,7 +269,7 @@ def _interpolate(points: _Points, low: Floats, high: Floats, ranks: Floats) -> t
     order = order[arrays.by_group(points.group[order], len(low))]
     group, values = points.group[order], points.values[order]
     weights, centroid = points.weights[order], points.centroid[order]
-    # The ranks that each point covers: from left to right.
+    # The range of ranks that each point covers: left to right.
     ends = np.cumsum(weights)
     left = (ends - weights).astype(np.float64)
     right = ends - 1.0
@@ -280,7 +280,7 @@ def _interpolate(points: _Points, low: Floats, high: Floats, ranks: Floats) -> t
     last = np.append(first[1:], len(group)) - 1
     present = group[first]
     least, most = low[present][:, None], high[present][:, None]
-    # The rank on the line at which each group begins.
+    # The rank on the common axis at which each group begins.
     begin = (ends[first] - weights[first]).astype(np.float64)
     mass = ends[last] - begin
 

@@ -13,33 +13,33 @@ from redismetrics.model.options import MERGE_MODES
 
 from .arrays import LARGEST
 
-# Kind of a change that is never stored: record.lua writes the values at once. What it says beside
-# them is a sum, of 1 if the process ends.
+# Kind of a change that is never stored: record.lua writes the values at once. Its flags are a sum;
+# 1 means that the process is ending.
 VALUES, ENDS = 5, 1
 
-# A process repeats its values when none were sent for this long.
+# A process repeats its values if none have been sent for this long.
 BEAT_SECONDS = 10.0
-# One that was silent for longer counts as gone.
+# A process that has been silent for longer than this counts as dead.
 GONE_MS = 30_000
 
-# Processes whose values are kept apart when they are gone: the newest of each series. One of them
-# that comes back takes its value back.
+# Number of dead processes per series, the newest, whose values are kept separately. If one of them
+# comes back, it reclaims its value.
 MOST_GONE = 32
-# In the mode `all` each process has a row. Of the rows of processes that are gone, this many are
-# kept for each series, the newest ones, and none for longer than a day.
+# In the mode `all`, each process has a row. For dead processes, only this many of the newest rows
+# are kept per series, and none for longer than a day.
 MOST_ENDED, ENDED_MS = 64, 86_400_000
 
 # The mode of a gauge that is declared without one, as in prometheus_client.
 DEFAULT_MODE = "all"
 
-# Kind, layout, series, what is said beside them.
+# Kind, layout, series, flags.
 _HEAD = struct.Struct("<BBII")
 _PROCESS = struct.Struct("<I8s")
 _VALUE = struct.Struct("<dddI8s")
 _GONE = struct.Struct("<ddd")
 _ENTRY = struct.Struct("<16sdd")
 _WRITER_BYTES = 16
-# The time of what no process has left.
+# The time if there is no value of dead processes.
 _NEVER = -1.0
 
 
@@ -174,7 +174,7 @@ def merged(values: Sequence[tuple[float, float]], mode: str) -> tuple[float, flo
             return min(numbers), newest_ms
         case "max":
             return max(numbers), newest_ms
-    # mostrecent: of equal times the last.
+    # mostrecent: the last one among equal times.
     return next(each for each in reversed(values) if each[1] == newest_ms)
 
 

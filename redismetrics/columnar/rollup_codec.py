@@ -33,7 +33,7 @@ VERSION, PLAIN = 1, 2
 # Version, rows, points, base slot.
 _HEAD = struct.Struct("<BIIq")
 
-# Summary columns that are decoded when first used. A uniform row has none of the last four: they
+# Summary columns that are decoded on first use. A uniform row has none of the last four, which
 # follow from count and low.
 _LATER = ("last_ms", "low", "total", "m2", "high", "last")
 _OF_SEVERAL = _LATER[2:]
@@ -235,7 +235,7 @@ def _read_columns(data: bytes, head: _Head, rows: slice, columns: _Columns) -> _
         size[kinds != UNIFORM] = reader.whole(part.several)
     part.offsets["points"] = reader.at
     sizes = size if part.several else size[:0]
-    # Each size is checked by itself as well, since the sum may overflow.
+    # Each size is also checked separately, because the sum may overflow.
     if (
         int(sizes.sum()) != head.points
         or not 0 <= int(sizes.min(initial=0)) <= int(sizes.max(initial=0)) <= head.points

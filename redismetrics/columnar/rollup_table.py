@@ -11,11 +11,11 @@ from .arrays import Bools, Floats, Ints
 from .digest import cluster
 from .summaries import Summaries
 
-# The kind of a row. UNIFORM: all values are equal and it has no points. EXACT: its points are every
-# value, with how often it came. CLUSTERED: its points are centroids.
+# The kind of a row. UNIFORM: all values are equal and it has no points. EXACT: its points are all
+# values with their counts. CLUSTERED: its points are centroids.
 UNIFORM, EXACT, CLUSTERED = 0, 1, 2
 
-# Values beyond _HUGE are scaled down before clustering, whose sums would overflow otherwise.
+# Values beyond _HUGE are scaled down before clustering, because sums would overflow otherwise.
 _HUGE, _SCALE = 2.0**900, 2.0**-100
 
 
@@ -248,7 +248,8 @@ def _clamp(points: GroupedPoints, centroids: NDArray[np.intp], merged: Summaries
 
 def _distinct(owner: Ints, values: Floats, weights: Ints, groups: int) -> tuple[Ints, Floats, Ints]:
     """Return the points sorted by group, then value; equal values of a group become one point."""
-    # Not a stable sort: equal values of a group are joined. Several times faster than lexsort.
+    # Not a stable sort, because equal values of a group are joined. Several times faster than
+    # lexsort.
     order = np.argsort(values)
     order = order[arrays.by_group(owner[order], groups)]
     owner, values, weights = owner[order], values[order], weights[order]

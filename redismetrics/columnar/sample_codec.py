@@ -19,10 +19,10 @@ from .packing import check_size, decode, pad
 from .samples import Samples, no_samples
 from .small_columns import FEW_ROWS, NOT_SMALL, unpack_whole
 
-# Of samples without metadata, and of those with metadata.
+# Versions for samples without and with metadata.
 VERSION, WITH_COLUMNS = 1, 2
-# So that corrupt bytes cannot ask for much memory, metadata has at least this part of a byte for
-# each row, in numbers as packing.py counts them.
+# To keep corrupt bytes from allocating a lot of memory, metadata has at least this fraction of a
+# byte per row, in numbers as counted by packing.py.
 _METADATA_ROW = 3
 
 # Version, rows, bytes of metadata, base time.

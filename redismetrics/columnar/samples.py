@@ -16,10 +16,11 @@ from .summaries import concat as concat_summaries
 
 Flags = NDArray[np.uint8]
 
-# The caller gave the time. Otherwise it is the recorder's clock, and is cut to the batch's clock.
+# The caller gave the time. Otherwise, it is from the recorder's clock, and is limited to the
+# batch's clock.
 OWN_TIME = 1
-# A change of a gauge's shared value. The block's head holds the value it is added to, and the
-# earliest time of the result.
+# A change of a gauge's shared value. The block's head holds the base value, and the earliest time
+# of the result.
 CHANGE = 2
 # Represents `weight` values around it, whose exact summary is stored as well.
 CENTROID = 4

@@ -6,7 +6,7 @@ bytes, is left to column_codec.py.
 
 import struct
 
-# Rows up to which a reader of one column does without numpy.
+# Maximum number of rows for reading a column without numpy.
 FEW_ROWS = 64
 
 _CODES = {1: "B", 2: "H", 3: "I", 5: "f", 6: "d"}

@@ -23,19 +23,19 @@ PLAIN, SHARED, WIDE = 0, 1, 1
 # Codes of a gauge's change, which are added.
 CHANGES_SHARED, SETS, HAS_OWN_TIME = 1, 2, 4
 
-# Doubles of a row that a change needs at least.
+# Minimum number of doubles in a row for each change.
 _LEAST_WIDTH = {COUNTER: 3, GAUGE: 4, HISTOGRAM: 4, SUMMARY: 4}
 
 # Kind, layout, series, cells.
 HEAD = struct.Struct("<BBII")
 
-# Bytes of one change up to which numpy is slower: there, both take about 35 us.
+# Maximum bytes of a change for plain Python: at this size, both take about 35 µs.
 MOST_BYTES = 900
-# Doubles in all rows up to which numpy is slower if every row is returned on its own.
+# Maximum doubles in all rows for plain Python, if every row is returned separately.
 MOST_DOUBLES = 256
 
 Row = list[float]
-# A list of doubles, and where in it the row of a series begins.
+# A list of doubles, and the start of the series' row in it.
 Place = tuple[list[float], int]
 
 
@@ -191,7 +191,7 @@ def _added(
     return found
 
 
-# Each of these changes the rows of series, one after the other. A row may occur more than once, if
+# Each of these changes the rows of series one by one. A row may occur more than once, if
 # several series of a batch were counted as the overflow series. For the columns see
 # `totals.Change`.
 
@@ -260,5 +260,5 @@ def _add_exactly(doubles: list[float], at: int, amount: float) -> None:
     if remainder - remainder == 0:
         doubles[at], doubles[at + 1] = whole, remainder
     else:
-        # The sum, or a part of it, is beyond the range of a float.
+        # The sum, or a part of it, overflows a float.
         doubles[at], doubles[at + 1] = max(-LARGEST, min(LARGEST, whole)), 0.0

@@ -66,7 +66,7 @@ class Deferred(Summaries):
         return self._length
 
     def __getattr__(self, name: str) -> NDArray[Any]:
-        # Called only while the attribute of a column is not set.
+        # Only called while the attribute of a column is not set.
         if name not in ALL:
             raise AttributeError(name)
         column = self._load(name)
@@ -124,7 +124,7 @@ def merge_all(
         nothing,
         np.zeros(groups, np.int64),
     )
-    # Each part touches only the groups from its lowest to its highest, such as one hour's minutes.
+    # Each part only affects the groups from its lowest to its highest, such as one hour's minutes.
     reaches = [slice(int(group.min()), int(group.max()) + 1) for group, _ in parts]
     near = [
         (reach, group - reach.start if reach.start else group, rows)
@@ -158,7 +158,7 @@ def merge_all(
                 last, last_ms = result.last[reach], result.last_ms[reach]
                 np.maximum.at(last_ms, group, rows.last_ms)
                 newest = np.flatnonzero(rows.last_ms == last_ms[group])
-                # Of several rows the last one assigned stays: the latest to arrive.
+                # With several rows, the last assignment wins: the latest to arrive.
                 last[group[newest]] = rows.last[newest]
             np.maximum(result.last_ms, 0, out=result.last_ms)
     return result

@@ -38,7 +38,7 @@ from .small_totals import (
 # All places of a change.
 ALL = slice(None)
 
-# Layouts in which changes wait. One of a shared value is applied at once.
+# Layouts of waiting changes. A change of a shared value is applied at once.
 _WAITING = {COUNTER: (PLAIN,), GAUGE: (PLAIN,), HISTOGRAM: (PLAIN, WIDE), SUMMARY: (PLAIN,)}
 
 
@@ -386,7 +386,7 @@ def _add_exactly(values: Floats, rows: Ints, at: int, amounts: Floats) -> None:
         part = whole - total
         remainder = values[rows, at + 1] + ((total - (whole - part)) + (amounts - part))
         if not np.isfinite(remainder).all():
-            # Sums beyond the range of a float.
+            # Sums that overflow a float.
             whole = np.clip(whole, -LARGEST, LARGEST)
             remainder = np.where(np.isfinite(remainder), remainder, 0.0)
         values[rows, at] = whole

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None, *, prog: str = "python -m redismetrics.e
             parser.error(one_line(error))
         print(one_line(error), file=sys.stderr)
         return 1
-    # Python's sign of a stream that was closed when the process started.
+    # How Python represents a stream that was closed when the process started.
     if sys.stdout is None:
         print("standard output is closed", file=sys.stderr)
         return 1

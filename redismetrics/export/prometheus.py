@@ -33,8 +33,8 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _PLAIN = "text/plain; charset=utf-8"
-# Bytes of a body that an ASGI application sends at once. The server keeps them until the client has
-# read them.
+# Bytes of a body to send at once from an ASGI application. The server keeps them until the client
+# has read them.
 _CHUNK_BYTES = 1 << 18
 _REASONS = {
     200: "OK",
@@ -209,11 +209,12 @@ def _prefers_openmetrics(accept: str) -> bool:
         quality = options.get("q", "1")
         weight = float(quality) if _QUALITY.match(quality) else 0.0
         version = options.get("version", "").strip('"')
-        # Prometheus lists 0.0.1, OpenMetrics' draft, beside 1.0.0. No later version is supported.
+        # Prometheus lists 0.0.1, OpenMetrics' draft, in addition to 1.0.0. No later version is
+        # supported.
         if kind == "application/openmetrics-text" and version in ("", "1.0.0", "0.0.1"):
             openmetrics = max(openmetrics, weight)
         elif kind in ("text/*", "*/*") or (kind == "text/plain" and version in ("", "0.0.4")):
             text[kind] = max(text.get(kind, 0.0), weight)
-    # The most specific range that covers text decides (RFC 9110, 12.5.1).
+    # The most specific range that matches text counts (RFC 9110, 12.5.1).
     of_text = next((text[kind] for kind in ("text/plain", "text/*", "*/*") if kind in text), 0.0)
     return openmetrics > 0 and openmetrics >= of_text

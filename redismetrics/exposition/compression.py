@@ -11,7 +11,7 @@ SECURITY_HEADERS = (
 )
 # Smaller bodies fit into one packet.
 _MIN_BYTES = 1_000
-# The fastest: a Prometheus page of 10 MB takes 0.1 s and becomes a tenth as large.
+# The fastest level: a Prometheus page of 10 MB takes 0.1 s and shrinks to a tenth.
 _LEVEL = 1
 _WEIGHT = re.compile(r"\s*q\s*=\s*(0(?:\.\d*)?|1(?:\.0*)?)\s*\Z", re.ASCII | re.IGNORECASE)
 

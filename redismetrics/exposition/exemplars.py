@@ -10,7 +10,7 @@ from .names import escape_label_value
 from .number_format import format_values
 from .series_table import unpack_tags
 
-# Of a series, by number of the bucket; 0 of a counter.
+# The exemplars of a series, by bucket number; 0 for a counter.
 ExemplarsOfSeries = dict[int, StoredExemplar]
 
 

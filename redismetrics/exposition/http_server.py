@@ -26,7 +26,7 @@ log = logging.getLogger("redismetrics")
 
 App = Callable[..., Iterable[bytes]]
 
-# Requests at the same time, each with a thread. Prometheus sends one every few seconds.
+# Maximum number of concurrent requests, each with a thread. Prometheus sends one every few seconds.
 MAX_CONNECTIONS = 32
 # Seconds that a client may take for its whole request, and to read the whole response.
 CONNECTION_SECONDS = 30.0
@@ -89,7 +89,7 @@ class _RequestHandler(WSGIRequestHandler):
 class PageServer(ThreadingMixIn, WSGIServer):
     """Serves one WSGI application; see `listen`."""
 
-    # A request that hangs must not delay the end of the process.
+    # A hanging request must not delay the exit of the process.
     daemon_threads = True
     request_queue_size = 128
 
@@ -107,7 +107,7 @@ class PageServer(ThreadingMixIn, WSGIServer):
         self._localhost_only = is_loopback(host)
         self._max_connections = max_connections
         self._lock = threading.Lock()
-        # When each connection must end; first those whose request is not complete, oldest first.
+        # When each connection must end; those with incomplete requests first, oldest first.
         self._reading: dict[Any, float] = {}
         self._responding: dict[Any, float] = {}
         super().__init__((host, port), _RequestHandler)
@@ -129,7 +129,7 @@ class PageServer(ThreadingMixIn, WSGIServer):
         """Serve a connection in a thread; if there are too many, close a slow one."""
         with self._lock:
             if len(self._reading) + len(self._responding) >= self._max_connections:
-                # A client that has not sent its request yet, or else the new one.
+                # A client that has not sent its request yet, otherwise the new one.
                 victim = next(iter(self._reading), request)
                 self._reading.pop(victim, None)
                 _disconnect(victim)

@@ -19,10 +19,10 @@ from .names import escape_label_value, unique_labels
 from .number_format import format_bound, format_values
 from .series_table import SeriesTable, concat, split_texts
 
-# Families with more series than this are not put together with others.
+# Families with more series than this are not combined with others.
 FEW_SERIES = 50
 
-# In place of the name of a family, where it is a column.
+# Placeholder for the name of a family if that is a column.
 _NAME = "%s"
 
 
@@ -46,7 +46,7 @@ class LineForm(NamedTuple):
         return "{%s}" if self.labels else ""
 
 
-# A family with few series: its place, the base of its names, and its series.
+# A family with few series: its position, the base of its names, and its series.
 _Few = tuple[int, str, SeriesTable]
 
 

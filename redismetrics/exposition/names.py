@@ -9,7 +9,7 @@ from redismetrics.model.validation import MetricType
 from .families import Family
 from .series_table import SeriesTable
 
-# What a family's sample names can end in, in either format. OpenMetrics reserves `_created`.
+# Suffixes of a family's sample names, in either format. OpenMetrics reserves `_created`.
 _SUFFIXES: dict[MetricType, tuple[str, ...]] = {
     "counter": ("", "_total", "_created"),
     "gauge": ("",),

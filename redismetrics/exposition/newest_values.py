@@ -10,7 +10,7 @@ from redismetrics.model.validation import unpack_tags
 from .families import SeriesState
 from .series_table import SeriesTable
 
-# Time in ms, clock of the batch in us and series id, which order what was set.
+# Time in ms, clock of the batch in µs and series id, which define the order of values.
 _Order = tuple[float, float, int]
 
 

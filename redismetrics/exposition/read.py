@@ -65,14 +65,14 @@ def read_families(
 def _commands(
     namespace: str, shards: int, names: Iterable[str], of_exemplars: Iterable[str]
 ) -> list[Command]:
-    # Exemplars come first: the totals then hold the samples of all of them.
+    # Exemplars are read first, so that the totals include the samples of all of them.
     commands: list[Command] = [
         ("HGETALL", keys.exemplars(namespace, keys.shard_of(name, shards), name))
         for name in of_exemplars
     ]
     for name in names:
-        # One command reads rows and changes as one cut. Series come after them: these then hold
-        # every series of the batches in the totals.
+        # One command reads rows and changes atomically. Series are read after them, so that they
+        # include every series of the batches in the totals.
         totals, series = keys.totals_and_series(namespace, keys.shard_of(name, shards), name)
         commands += [("HGETALL", totals), ("HGETALL", series)]
     return commands

@@ -40,12 +40,12 @@ _MESSAGES: dict[str, list[tuple[str, int, int, str]]] = {
         ("metadata", 3, _Field.TYPE_MESSAGE, "MetricMetadata"),
     ],
 }
-# Bytes of the length at the beginning of a block of snappy.
+# Maximum bytes of the length at the beginning of a snappy block.
 _MAX_LENGTH_BYTES = 5
-# Messages of a request. Two bytes are enough for an empty one, which takes 56 once it is decoded. A
-# sender's labels and samples have about 30 bytes, so a body of 16 MiB has half as many.
+# Maximum number of messages in a request. An empty one needs only two bytes, but takes 56 once
+# decoded. Typical labels and samples have about 30 bytes, so a body of 16 MiB has half as many.
 MAX_MESSAGES = 1_000_000
-# Shorter bodies are not counted: a million messages do not fit in by far.
+# Shorter bodies are not counted, because a million messages cannot fit.
 _COUNTED_FROM = 1 << 20
 _TIMESERIES = 1
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5

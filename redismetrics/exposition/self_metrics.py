@@ -107,7 +107,7 @@ _PAGE: _Table = {
         "Changes and fields that a newer version wrote and this page lacks, by metric.",
     ),
 }
-# The label of statistics that have a number for each of several things.
+# The label of statistics with several numbers.
 _LABELS = {
     "dropped": "reason",
     "bytes": "level",

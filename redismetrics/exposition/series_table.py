@@ -14,10 +14,10 @@ from redismetrics.model.exemplar import StoredExemplar
 
 from .families import SeriesState
 
-# Series that are unpacked or rendered at a time, at most.
+# Maximum number of series to unpack or render at a time.
 MAX_GROUP = 1000
 
-# Between the keys and values of a series' tags in one text; and what marks an escaped character.
+# Separator of keys and values in the text of a series' tags, and the escape character.
 _SEPARATOR, _ESCAPE = "\0", "\1"
 _EMPTY = msgpack.packb("")
 _TUPLE = {tuple}

@@ -19,9 +19,9 @@ from redismetrics.store.replies import DECODING_ERRORS, series_by_id
 
 from .series_table import SeriesTable, unpack_tags_of_each
 
-# Fields of a reply up to which a metric is decoded together with others.
+# Maximum number of fields in a reply for a metric to be decoded together with others.
 _MOST_FIELDS = 50
-# Whole numbers are below this, or damaged.
+# Whole numbers are below this, unless damaged.
 _MOST_WHOLE = 2.0**62
 
 
@@ -60,7 +60,7 @@ def read_small_metrics(metrics: Sequence[StoredMetric | None]) -> list[SeriesTab
             for rows, table in zip(some, _tables(kind, width, per_field, some), strict=True):
                 found[rows.place] = table
     except DECODING_ERRORS:
-        # One of them is damaged. Each is read by itself, which finds it.
+        # One of them is damaged. Read each separately, which finds it.
         return [None] * len(metrics)
     return found
 
@@ -106,7 +106,7 @@ def _tables(
         table = SeriesTable(
             texts, seen_ms[run], shown[run], counts[run], buckets[run], tag_keys, has_empty
         )
-        # Otherwise a series has gone.
+        # Otherwise a series has been removed.
         found.append(table if is_whole else None)
     return found
 

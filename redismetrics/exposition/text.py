@@ -35,9 +35,9 @@ from .lines import (
 from .names import family_names, label_names
 from .series_table import MAX_GROUP, SeriesTable
 
-# What a header in text 0.0.4 appends to the name of a family.
+# Suffix of a family's name in the header of text 0.0.4.
 SUFFIXES_IN_TEXT: dict[MetricType, str] = {"counter": "_total", "info": "_info"}
-# Types that are called something else in text 0.0.4.
+# Types with a different name in text 0.0.4.
 _TYPES_IN_TEXT: dict[MetricType, MetricType] = {"info": "gauge", "stateset": "gauge"}
 _WORD_SEPARATORS = re.compile(r"[_./:-]+")
 
@@ -109,7 +109,8 @@ def _header(name: str, family: Family, openmetrics: bool) -> str:
 
 def help_text(family: Family) -> str:
     """Return the help text of a family, or its name in words."""
-    # Readers differ in whether they keep spaces at the ends, and one rejects a help text of spaces.
+    # Readers differ in whether they keep leading and trailing spaces, and one rejects a help text
+    # of only spaces.
     words = family.definition.help.strip()
     if words:
         return words

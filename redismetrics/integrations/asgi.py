@@ -81,7 +81,7 @@ class MetricsMiddleware:
             nonlocal status, done
             kind = message["type"]
             if ongoing is None and kind == "http.response.body" and not done:
-                # Before the middleware around this one ends the request.
+                # Before an outer middleware ends the request.
                 done = True
                 finish()
             await send(message)

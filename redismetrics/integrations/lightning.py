@@ -45,7 +45,8 @@ def _callback_class(base: Any) -> Any:
         def __init__(self, run: str, **options: Any) -> None:
             super().__init__()
             self._run_values = RunValues(run, **options)
-            # What was recorded last: results of a validation stay in the Trainer until the next.
+            # The last recorded values: results of a validation stay in the Trainer until the next
+            # one.
             self._seen: dict[str, Any] = {}
 
         def _record(self, trainer: Any) -> None:

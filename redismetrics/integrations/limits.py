@@ -8,7 +8,7 @@ from redismetrics.errors import InvalidTimestamp
 from redismetrics.model.time import to_datetime, to_ms
 from redismetrics.recording.methods import Recording
 
-# Attributes of OpenTelemetry resources that become tags by default.
+# OpenTelemetry resource attributes that become tags by default.
 RESOURCE_ATTRIBUTES = ("service.name",)
 
 

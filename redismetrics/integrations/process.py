@@ -25,8 +25,8 @@ from .safe_recorder import Definitions, SafeRecorder
 
 # Seconds; the usual interval of Prometheus scrapes.
 INTERVAL = 15.0
-# A sample is due this many seconds early, because flushes are not exactly on time: otherwise one
-# that comes just before the interval has passed would put the sample off to the next flush.
+# A sample is due this many seconds early, because flushes are not exactly on time: otherwise, a
+# flush just before the end of the interval would delay the sample to the next flush.
 _EARLY_SECONDS = 0.5
 
 # Keys of `gc.get_stats()`, by metric name.
@@ -187,7 +187,7 @@ class ProcessTotals:
         return grown
 
 
-# A process is counted once however many clients watch it: by URL and namespace, or by sink.
+# A process is counted once, however many clients watch it: by URL and namespace, or by sink.
 _shared_totals: dict[tuple[str | None, str], ProcessTotals] = {}
 _sink_totals: "weakref.WeakKeyDictionary[Sink, ProcessTotals]" = weakref.WeakKeyDictionary()
 _instances: "weakref.WeakSet[ProcessMetrics]" = weakref.WeakSet()

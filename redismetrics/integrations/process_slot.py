@@ -7,7 +7,7 @@ from pathlib import Path
 
 log = logging.getLogger("redismetrics")
 
-# Processes of one user and host that get a slot.
+# Maximum number of processes per user and host that get a slot.
 _MAX_SLOTS = 1_000
 
 # The process that holds a slot, and the slot.

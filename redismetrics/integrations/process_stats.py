@@ -41,7 +41,7 @@ def _files() -> dict[str, float]:
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     folder = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
-    # Without the descriptor that lists them.
+    # Excluding the descriptor used for listing them.
     gauges = {"process_open_fds": len(os.listdir(folder)) - 1.0}
     if limit != resource.RLIM_INFINITY:
         gauges["process_max_fds"] = float(limit)

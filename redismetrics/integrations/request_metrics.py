@@ -17,7 +17,7 @@ METHODS = frozenset(
 )
 UNMATCHED = "unmatched"
 OTHER = "other"
-# As nginx has it: the client is gone before the response is complete.
+# As in nginx: the client disconnected before the response was complete.
 CANCELLED = 499
 FAILED = 500
 
@@ -25,7 +25,7 @@ FAILED = 500
 def error_status(error: BaseException) -> int:
     """Return the status of a request that ends with *error*: 499 if it was cancelled, else 500."""
     if isinstance(error, GeneratorExit):
-        # A coroutine that is closed before its end.
+        # A coroutine that was closed before it finished.
         return CANCELLED
     for library, name in (("asyncio", "CancelledError"), ("trio", "Cancelled")):
         cancelled = getattr(sys.modules.get(library), name, None)

@@ -11,7 +11,8 @@ from redismetrics.recording.methods import Recording
 
 from .safe_recorder import SafeRecorder
 
-# How long the samples of runs are kept, in seconds, and how many runs may be a tag.
+# How long the samples of runs are kept, in seconds, and the maximum number of values of the tag
+# `run`.
 RETENTION = 30 * 86_400
 MAX_RUNS = 100_000
 
@@ -92,6 +93,6 @@ def _as_number(value: Any) -> float | None:
         return None
     try:
         return float(value)
-    # Broad: a tensor of several numbers raises an error of its library.
+    # Broad: a tensor with several elements raises an error of its library.
     except Exception:  # noqa: BLE001
         return None

@@ -14,7 +14,7 @@ from redismetrics.recording.methods import Recording
 
 log = logging.getLogger("redismetrics")
 
-# Different errors that are logged.
+# Maximum number of different errors to log.
 _MAX_LOGGED = 100
 
 # Type and options of `declare`, by metric name.
@@ -38,7 +38,7 @@ class SafeRecorder:
         self._definitions = {
             name: define(name, kind, **options) for name, (kind, options) in definitions.items()
         }
-        # Of the client whose metrics are declared.
+        # Identifies the client whose metrics are declared.
         self._internals: RecordingInternals | None = None
         self._logged: set[str] = set()
 

@@ -20,7 +20,7 @@ from .validation import MAX_NAME, TYPES, MetricType, check_name, check_number, c
 
 MAX_HELP_BYTES = 4096
 MAX_BUCKETS = 1000
-# Definitions that are kept decoded: those of a large catalogue are read with every page.
+# Number of decoded definitions to cache: every page reads those of the whole catalogue.
 _MAX_CACHED = 10_000
 
 # The default buckets of prometheus_client, in seconds.
@@ -38,7 +38,7 @@ _UNITLESS = (
 
 # Elements of a packed definition that every version writes.
 _ELEMENTS = 5
-# What may be behind them and says nothing.
+# An optional, meaningless rest after them.
 _NO_OPTIONS, _NIL = b"\x80", b"\xc0"
 _UNSET = Options()
 _TYPE_NAME = re.compile("[a-z_]{1,32}", re.ASCII)
@@ -169,7 +169,7 @@ def _unpack_elements(data: bytes) -> tuple[list[Any], tuple[bytes, ...]]:
     return found, tuple(rest)
 
 
-# A metric whose name contains one of these words is guessed to be a gauge.
+# A metric whose name contains one of these words is inferred to be a gauge.
 _GAUGE_WORDS = ("depth", "size", "active", "current")
 
 

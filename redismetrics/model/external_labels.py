@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from redismetrics.errors import InvalidSetting, shown
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-# Labels that Prometheus or a form of a metric gives a meaning of its own.
+# Labels with a special meaning in Prometheus or in a form of a metric.
 _RESERVED = ("le", "quantile")
 
 

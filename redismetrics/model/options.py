@@ -15,12 +15,12 @@ from redismetrics.errors import InvalidName, InvalidValue, TypeMismatch, shown
 
 from .validation import check_number, did_you_mean, tag_text
 
-# How the values of the processes of a gauge become one; the modes of prometheus_client.
+# How the values of a gauge's processes are merged; the modes of prometheus_client.
 MERGE_MODES = (
     *("all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum"),
     *("mostrecent", "livemostrecent"),
 )
-# The least and the most of each option that is a number. Data is stored by the hour.
+# Minimum and maximum of each numeric option. Data is stored by the hour.
 _MOST_SECONDS = 100 * 366 * 86_400
 _SECONDS = {
     "retention": (3600, _MOST_SECONDS),
@@ -94,7 +94,7 @@ class Options:
             return replace(self, longest=max(before.retention, before.longest or 0))
         if self.retention == before.retention:
             return self
-        # Without an option, the namespace's retention is at least that long.
+        # Without the option, the namespace's retention is at least that long.
         kept_from = now_s - int(before.retention or _SECONDS["retention"][0])
         return replace(self, kept_from=max(kept_from, before.kept_from or 0, 0))
 

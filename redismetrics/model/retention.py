@@ -8,14 +8,14 @@ from redismetrics.errors import shown
 from .options import Options
 from .time import DAY, HOUR, MINUTE, SECOND, slot_of
 
-# Keep expired data in Redis this much longer (ms), so that queries under way can finish reading.
+# Keep expired data in Redis this much longer (ms), so that running queries can finish reading.
 MARGIN = HOUR
 
 # Keep sealed blocks in the log this long (µs), so that reconnecting subscribers can catch up.
 REPLAY_US = 60_000_000
 
-# Points of a minute's digest beside exact samples, which percentiles are computed from while they
-# are kept. The digest of an hour is made of these.
+# Points of a minute's digest while exact samples, used for percentiles, are also kept. The digest
+# of an hour is built from these.
 EXACT_MINUTE_POINTS = 20
 
 
@@ -151,14 +151,14 @@ DEFAULT_RETENTION = RetentionPolicy.of(
 )
 
 
-# Of each combination of options there is one policy: resolutions are compared by identity.
+# There is one policy per combination of options, because resolutions are compared by identity.
 @lru_cache(1_000)
 def _of_metric(policy: RetentionPolicy, options: Options) -> RetentionPolicy:
     raw = policy.raw
     if options.retention is not None:
         raw = replace(raw, retention=round(options.retention * SECOND))
     # Each row of exact samples is checked against the minute's row, which says whether all samples
-    # are there, so minutes live as long; and nothing coarser may expire before.
+    # are present, so minutes live at least as long, and nothing coarser may expire earlier.
     resolutions = [
         replace(each, retention=max(each.retention, raw.retention)) for each in policy.resolutions
     ]

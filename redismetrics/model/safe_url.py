@@ -20,7 +20,7 @@ def safe_url(url: str) -> str:
         return "***" if "@" in url or "=" in url else url
     login, at, place = rest.rpartition("@")
     if "=" in login.partition("?")[2]:
-        # The @ may belong to an option: what follows it may be a part of a password.
+        # The @ may belong to an option, in which case the rest may be part of a password.
         return f"{scheme}://***"
     if at:
         login = f"{login.partition(':')[0]}:***" if ":" in login else "***"

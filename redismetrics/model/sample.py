@@ -13,9 +13,9 @@ from redismetrics.errors import FormatMismatch, InvalidTags, InvalidValue, shown
 from .validation import MetricType
 
 MAX_METADATA_BYTES = 4096
-# Deeper metadata might be written by one process and exceed the recursion limit of another.
+# Deeper metadata could be written by one process but exceed the recursion limit of another.
 MAX_METADATA_DEPTH = 20
-# Largest count of one distribution: up to it, a float counts exactly.
+# Largest count of one distribution: floats count exactly up to it.
 MAX_COUNT = 1 << 53
 
 

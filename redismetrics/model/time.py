@@ -19,7 +19,7 @@ DAY = 24 * HOUR
 YEAR_10000 = 253_402_300_800
 YEAR_10000_MS = YEAR_10000 * SECOND
 
-# Edges in ms of a window that is open at one side or both.
+# Edges in ms of a window that is open on one or both sides.
 OPEN_SINCE, OPEN_UNTIL = 0, 1 << 60
 
 # A function that returns Unix seconds, as `time.time` does; tests pass their own.
@@ -41,8 +41,8 @@ def _steady() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-# Seconds since some moment, for durations: nobody sets this clock. Where the system has it, a clock
-# that also counts while the machine is suspended.
+# Seconds of a monotonic clock, for durations. If available, a clock that also runs while the
+# machine is suspended.
 steady_clock: Clock = _steady if hasattr(time, "CLOCK_BOOTTIME") else monotonic
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

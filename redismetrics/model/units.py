@@ -22,7 +22,7 @@ SECONDS_PER_UNIT = {
 # process may record "ms" and another "s".
 TIME_UNITS = {unit: SECONDS_PER_UNIT[unit] for unit in ("s", "seconds", "ms", "milliseconds")}
 
-# Milliseconds of each suffix of a duration such as "15m".
+# Milliseconds for each suffix of a duration such as "15m".
 DURATION_UNITS = {"ms": 1, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 
 

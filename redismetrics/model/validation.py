@@ -94,7 +94,8 @@ def check_number(value: object, what: str = "value") -> float:
                 f"{what} must be a number that fits in a float, got {shown(value)}"
             ) from error
         except Exception as error:
-            # Of another library, which may raise any: for an array, or for a value with a unit.
+            # From another library, which may raise anything: for an array, or for a value with a
+            # unit.
             raise InvalidValue(f"{what} must be a finite number, got {shown(value, 80)}") from error
         if math.isfinite(result):
             return result

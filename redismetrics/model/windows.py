@@ -18,7 +18,7 @@ INTERVALS = {"minute": MINUTE, "hour": HOUR, "day": DAY}
 
 DURATION_PATTERN = re.compile(r"([1-9][0-9]{0,8})\s*(ms|s|m|h|d|w)\Z")
 
-# Names that people try, and what they mean here.
+# Names that people try, and what to use instead.
 _WINDOW_SYNONYMS = {
     "last_day": "last_24h",
     "last_1h": "last_hour",

@@ -63,7 +63,7 @@ def _summed(values: Floats, groups: Groups) -> Floats:
         return single
     order, starts = groups.ordered()
     found: Floats = np.empty((len(groups), values.shape[1]))
-    # Some steps at a time, whose values stay in the cache of a processor.
+    # A few steps at a time, so that their values stay in the CPU cache.
     width = max(1, BLOCK_CELLS // 2 // len(order))
     for step in range(0, values.shape[1], width):
         part = slice(step, step + width)

@@ -11,7 +11,7 @@ from redismetrics.errors import EvaluationFailed
 
 from .source import DistributionSeries, Labels
 
-# Weights of parts with different scales are made whole numbers with this precision.
+# Weights of parts with different scales are converted to whole numbers with this precision.
 _WEIGHT_UNIT = 1000
 
 
@@ -80,8 +80,8 @@ class Distributions:
         parts = self.parts
         if len(factor) and (factor == factor[0]).all():
             parts = [Part(part.points, part.scale * float(factor[0])) for part in parts]
-        # A factor that changes from step to step is the same for all parts of a cell, so that
-        # their relative weights stay.
+        # A factor that changes from step to step is the same for all parts of a cell, so their
+        # relative weights are unchanged.
         return replace(
             self,
             count=self.count * factor,

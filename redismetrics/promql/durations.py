@@ -14,7 +14,7 @@ from redismetrics.errors import InvalidExpression
 
 from .tokens import Token, refuse
 
-# A calculation is short; this many tokens nest less deep than Python's stack.
+# Maximum number of tokens of a calculation; they nest less deeply than Python's stack.
 _MAX_TOKENS = 100
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}

@@ -26,7 +26,7 @@ from .vectors import Grid, Scalar, Vector, concatenate, drop_names, stretched, v
 from .windows import Windows
 
 _RANKING = frozenset(["bottomk", "limit_ratio", "limitk", "topk"])
-# Aggregations that have no meaning for distributions, which they leave out.
+# Aggregations that are undefined for distributions and ignore them.
 _FLOATS_ONLY = frozenset(["bottomk", "max", "min", "quantile", "stddev", "stdvar", "topk"])
 
 Value = Scalar | str | Vector | Windows
@@ -43,7 +43,7 @@ def evaluate(prepared: Prepared, answers: Sequence[Selected], budget: Budget) ->
     for answer in answers:
         run.notes.warnings.update(dict.fromkeys(answer.warnings))
         run.notes.infos.update(dict.fromkeys(answer.infos))
-    # As in Prometheus, numbers may overflow and be divided by zero: that gives Inf and NaN.
+    # As in Prometheus, overflow and division by zero give Inf and NaN.
     with np.errstate(all="ignore"):
         value = run.result()
     if isinstance(value, Vector):

@@ -1,6 +1,6 @@
 """The names of all functions, by type of argument."""
 
-# Functions of a range, which a source may work out itself.
+# Functions of a range, which a source may compute itself.
 RANGE_FUNCTIONS = frozenset(
     [
         "absent_over_time",
@@ -71,7 +71,7 @@ MATH_FUNCTIONS = frozenset(
         "tanh",
     ]
 )
-# Functions of a Unix time, which is that of the evaluation if there is no argument.
+# Functions of a Unix time, which defaults to the evaluation time.
 DATE_FUNCTIONS = frozenset(
     [
         "day_of_month",

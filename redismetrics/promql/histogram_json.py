@@ -12,7 +12,7 @@ from redismetrics.columnar.arrays import Floats
 from .distributions import Distributions
 from .number_format import format_value
 
-# Prometheus' clients use at most as many by default (native histogram bucket limit 160).
+# The default maximum of Prometheus' clients (native histogram bucket limit 160).
 MAX_BUCKETS = 160
 # Bounds are powers of 2 ** (2 ** -schema); 8 per doubling is Prometheus' usual resolution.
 _FINEST, _COARSEST = 3, -4

@@ -96,7 +96,7 @@ def join(left: Vector, right: Vector, node: Binary, budget: Budget) -> Vector:
     many, one = (right, left) if matching.many == "right" else (left, right)
     group, other, groups = _signatures(many.labels, one.labels, matching)
     budget.hold(groups * left.steps)
-    # As in Prometheus, fill_left stands in for the many side even where that is the right one.
+    # As in Prometheus, fill_left applies to the "many" side even if that is on the right.
     fill_many, fill_one = matching.fill_left, matching.fill_right
     _check_one_side(many, one, other, groups, node, filled=fill_many is not None)
     pairs = _pairs(many, one, group, other, groups, node, budget)
@@ -186,7 +186,7 @@ def _pairs(
     row_of = np.zeros(len(distinct), np.int64)
     row_of[number] = np.arange(len(number))
     of_group = np.array([key[0] for key in distinct], np.int64)
-    # All rows of the one side of each group, one after another.
+    # All rows on the "one" side, one group after another.
     order = np.argsort(of_group, kind="stable")
     size = np.bincount(of_group, minlength=groups)[group]
     begin = np.searchsorted(of_group[order], group)

@@ -7,8 +7,8 @@ from typing import Any
 
 from redismetrics.errors import InvalidExpression, MissingExtra
 
-# Memory of one compiled expression. Enough for alternations of some thousand words; RE2 refuses
-# what needs more.
+# Memory limit of one compiled expression. Enough for alternations of several thousand words; RE2
+# rejects anything larger.
 _MAX_REGEX_BYTES = 8 << 20
 
 

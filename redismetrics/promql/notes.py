@@ -8,7 +8,7 @@ from .number_format import format_short
 from .ranking import first_invalid
 from .tokens import place
 
-# As many as Prometheus' API shows of each kind.
+# The maximum number of each kind shown by Prometheus' API.
 _MAX_SHOWN = 10
 
 

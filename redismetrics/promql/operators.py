@@ -20,7 +20,7 @@ ARITHMETIC: dict[str, Callable[[Floats, Floats], Floats]] = {
     "-": np.subtract,
     "*": np.multiply,
     "/": np.divide,
-    # C's remainder, with the sign of the left side.
+    # The remainder as in C, with the sign of the left side.
     "%": np.fmod,
     "^": _power,
     "atan2": np.arctan2,

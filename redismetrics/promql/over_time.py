@@ -11,8 +11,8 @@ from .windows import CALL_SAMPLES, WindowBlock
 
 Result = tuple[Floats, Bools]
 
-# Windows with more samples on average are put together from parts. There both ways take the same
-# time.
+# Windows with more samples on average are assembled from parts. At this size, both ways take the
+# same time.
 _LONG_WINDOW = 64
 
 
@@ -29,7 +29,7 @@ def _reduced(block: WindowBlock, operation: np.ufunc, values: Floats) -> Floats:
         some = np.flatnonzero(block.sizes)
         result.reshape(-1)[some] = in_tree(operation, values, first[some], last[some])
         return result
-    # One element more, since an edge may be behind the last sample.
+    # One extra element, because an edge may be after the last sample.
     padded = np.append(values, 0.0)
     for part in block.parts(block.sizes > 0, CALL_SAMPLES):
         edges = np.stack([first[part], last[part]], axis=1).reshape(-1)

@@ -216,7 +216,7 @@ class _Compiler:
         width = self._positive(node.range) if node.range else 0
         if extension:
             start, width = extension.whole(start)
-        # A source works out functions that have no other argument.
+        # A source may compute functions without other arguments.
         function = function if width and function in RANGE_FUNCTIONS else ""
         return self._number(
             Selector(node.matchers, start, step, count, width, function, self._lookback)

@@ -9,7 +9,7 @@ from redismetrics.columnar.arrays import Floats
 from .over_time import Result, taken
 from .windows import WindowBlock
 
-# A window is extrapolated to its edge if that is at most this many sample distances away.
+# A window is extrapolated to its edge if it is at most this many sample distances away.
 _NEAR = 1.1
 
 

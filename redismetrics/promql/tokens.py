@@ -15,9 +15,9 @@ from redismetrics.errors import InvalidExpression
 
 # Generous: the longest expression of the dashboards of kube-prometheus has 2 kB.
 MAX_BYTES = 64 * 1024
-# Open brackets at a time. 100 levels take the parser 0.4 ms.
+# Maximum nesting of brackets. 100 levels take the parser 0.4 ms.
 MAX_NESTING = 100
-# 300 additions take the parser 11 ms, and its time grows with their square.
+# 300 additions take the parser 11 ms, and its time grows quadratically.
 MAX_OPERATORS = 300
 
 AGGREGATIONS = frozenset(
@@ -43,7 +43,7 @@ _BEFORE_BRACKET = _WORD_OPERATORS | {
     "bool", "by", "fill", "fill_left", "fill_right", "group_left", "group_right", "ignoring",
     "offset", "on", "without",
 }  # fmt: skip
-# Words that are no names.
+# Words that are not names.
 WORDS = _BEFORE_BRACKET
 
 # Written in any case inside durations.
@@ -113,7 +113,7 @@ def _tokens(expression: str) -> list[Token]:
         if kind == "other":
             _refuse_character(expression, at)
         if in_brackets and text.startswith(":"):
-            # Elsewhere a name may begin with a colon.
+            # Elsewhere, a name may begin with a colon.
             kind, text = "symbol", ":"
         if kind != "space":
             tokens.append(Token(kind, text, at))

@@ -10,7 +10,7 @@ from itertools import pairwise
 from .durations import Calculation, cut_out
 from .tokens import WORDS, Token
 
-# A matcher that stands in for others.
+# A matcher that replaces others.
 _POSITIVE = '{a="b"}'
 
 

@@ -12,7 +12,7 @@ from redismetrics.errors import EvaluationFailed
 from .distributions import Distributions
 from .source import Labels
 
-# The labels that say what a metric is. They go with its name (PROM-39).
+# The labels that describe a metric. They are dropped together with its name (PROM-39).
 METADATA = ("__name__", "__type__", "__unit__")
 
 SAME_LABELS = "vector cannot contain metrics with the same labelset"

@@ -15,11 +15,11 @@ from .vectors import METADATA, Grid, Vector, without_labels
 if TYPE_CHECKING:
     from .extended import Extension
 
-# Cells and samples that are worked on at a time: they fit into a processor's cache, and the
-# deadline is checked in between.
+# Cells and samples processed at a time: they fit into the CPU cache, and the deadline is checked in
+# between.
 BLOCK_CELLS = 1 << 17
 BLOCK_SAMPLES = 1 << 20
-# Samples that are added up, or compared, in one call of numpy: about 0.1 s.
+# Samples added up or compared in one numpy call: about 0.1 s.
 CALL_SAMPLES = 1 << 26
 
 
@@ -189,7 +189,7 @@ class Windows:
         base = (offsets[:-1] - begin)[:, None]
         extra = width // grid.step if grid.count > 1 else 0
         if extra and width == extra * grid.step and extra <= grid.count:
-            # The windows begin at times of the same grid, which is counted once.
+            # The windows begin at times of the same grid, so it is counted only once.
             longer = Grid(grid.start - width, grid.step, grid.count + extra)
             counts = counts_until(offsets, self.times, longer)
             first, last = counts[:, : grid.count], counts[:, extra:]

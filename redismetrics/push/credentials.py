@@ -92,7 +92,7 @@ def _read(path: str) -> str:
         with Path(path).open("rb") as file:
             text = file.read(_MAX_BYTES).decode()
     except (OSError, ValueError) as error:
-        # An OSError names the path; what a file holds is in no message.
+        # An OSError contains the path; no message contains the contents of a file.
         reason = one_line(error) if isinstance(error, OSError) else f"{path}: must be text in UTF-8"
         raise BadCredentials(f"cannot read credentials: {reason}") from None
     if not text.strip():

@@ -28,13 +28,13 @@ except ImportError as _error:
     raise MissingExtra("OTLP needs: pip install 'redismetrics[otel]'") from _error
 
 HEADERS = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
-# What Prometheus makes the labels job and instance of.
+# The attributes that Prometheus turns into the labels job and instance.
 _RESOURCE_NAMES = {"job": "service.name", "instance": "service.instance.id"}
 _DEFAULT_SERVICE = "redismetrics"
-# What Prometheus makes a staleness marker of.
+# The flag that Prometheus turns into a staleness marker.
 _NO_VALUE = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 _CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
-# Rows with numbers take most time; a larger level takes more for little.
+# Rows with numbers take most of the time; a higher level gains little.
 _GZIP_LEVEL = 1
 
 
@@ -83,7 +83,7 @@ def rejected(reply: bytes) -> tuple[int, str]:
     try:
         answer = ExportMetricsServiceResponse.FromString(reply)
     except DecodeError:
-        # Some receivers answer with a text: the status says that all was taken.
+        # Some receivers respond with text: the status says that everything was accepted.
         return 0, ""
     partial = answer.partial_success
     return max(partial.rejected_data_points, 0), partial.error_message
@@ -127,7 +127,7 @@ def _fill(point: Any, named: NamedFamily, state: SeriesState, start_ns: int) -> 
         if kind == "histogram":
             point.explicit_bounds.extend(bounds)
             point.bucket_counts.extend([*state.buckets, state.count - sum(state.buckets)])
-            # The data model: no sum where values may be negative, since it is not monotonic then.
+            # The data model: no sum if values may be negative, because it is then not monotonic.
             if state.value < 0 or (bounds and bounds[0] < 0):
                 return
         point.sum = state.value

@@ -8,7 +8,7 @@ from redismetrics.model.time import monotonic
 
 from .service import PushService
 
-# Seconds without a whole pass until the service is not healthy.
+# Seconds without a complete pass until the service is unhealthy.
 _SILENT = 60.0
 
 

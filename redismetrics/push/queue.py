@@ -14,7 +14,7 @@ from .request import PushRequest
 
 log = logging.getLogger("redismetrics")
 
-# The longest pause that a receiver may ask for, in seconds.
+# The longest pause that a receiver may request, in seconds.
 _LONGEST_PAUSE = 300.0
 
 
@@ -67,7 +67,7 @@ class PushQueue:
         self._waiting: deque[PushRequest] = deque()
         self._bytes = 0
         self._in_hand: PushRequest | None = None
-        # How often all was dropped, also the one in hand.
+        # How often everything was dropped, including the current request.
         self._clears = 0
         self._stopped = False
         self._thread = threading.Thread(
@@ -168,7 +168,7 @@ class PushQueue:
             pause = max(min(error.retry_after, _LONGEST_PAUSE), self._delays.after_failure())
             self._pause(pause, clears)
             return False
-        # A thread that ends would stop all pushes without a word.
+        # If the thread ended, all pushes would stop silently.
         except Exception as error:
             log.exception("BUG: %s: a request cannot be sent", self.name)
             refused, reason = request.samples, type(error).__name__

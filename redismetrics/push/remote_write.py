@@ -37,7 +37,7 @@ _TYPES: dict[MetricType, int] = {
 # The protocol: it ends a series, so that receivers do not show its last value for five minutes.
 (STALE,) = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))
 
-# What is behind the base of a name, labels that are added, and the value.
+# Suffix of the name, additional labels, and the value.
 _Sample = tuple[str, dict[str, str], float]
 
 

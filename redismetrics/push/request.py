@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-# Samples of a request. Prometheus sends 2,000.
+# Maximum number of samples per request. Prometheus sends 2,000.
 MAX_SAMPLES = 2_000
 
 

@@ -12,9 +12,9 @@ from .request import PushRequest
 from .snapshot import TotalsSnapshot
 from .targets import TargetAddress
 
-# OTLP: only these may be sent again. Remote write: 429 and all from 500 on.
+# OTLP: only these may be retried. Remote write: 429 and everything from 500 on.
 _OTLP_RETRIES = (429, 502, 503, 504)
-# Of an answer, in messages.
+# Characters of a response in messages.
 _MAX_REASON = 300
 
 
@@ -35,7 +35,7 @@ class PushSender:
     ) -> None:
         self.target = target
         self._labels, self._timeout_s = dict(labels), timeout_s
-        # The snapshot that was pushed last.
+        # The last pushed snapshot.
         self._before: TotalsSnapshot | None = None
         # Each protocol needs another extra.
         self._protocol: Any

@@ -26,7 +26,7 @@ log = logging.getLogger("redismetrics")
 _PAUSE = 1.0
 # Between attempts to send a request.
 _BACKOFF = Backoff(first=1.0, longest=60.0)
-# Seconds that what waits gets when the service ends.
+# Seconds to send waiting requests when the service stops.
 STOP_TIMEOUT = 10.0
 
 
@@ -80,7 +80,7 @@ class PushService:
         self.options = options
         self.targets = [PushTarget(sender, options) for sender in senders]
         self.stop = threading.Event()
-        # The error while totals cannot be read, mostly since Redis is unreachable.
+        # The error while totals cannot be read, usually because Redis is unreachable.
         self.unreachable: str | None = None
         self.passed_at = monotonic()
         self._context, self._store, self._idle_ms = context, store, idle_ms
@@ -93,7 +93,7 @@ class PushService:
             while not self.stop.is_set():
                 try:
                     wait = self._step(client)
-                # A thread that ends would stop all pushes without a word.
+                # If the thread ended, all pushes would stop silently.
                 except Exception as error:  # noqa: BLE001
                     self._failed(error)
                     wait = _PAUSE
@@ -139,7 +139,7 @@ class PushService:
         now = monotonic()
         if now >= self._due:
             self._push(client)
-            # At a fixed pace; what was missed is not made up for.
+            # At a fixed pace; missed pushes are not made up for.
             late = (now - self._due) % self.options.interval if self._due else 0.0
             self._due = now + self.options.interval - late
         if self.unreachable is not None:
@@ -159,7 +159,7 @@ class PushService:
                 target.queue.clear()
             elif has_lease and not target.has_lease:
                 log.info("pushing to %s", target.name)
-                # A process that takes over does so at once.
+                # A process that takes over pushes at once.
                 self._due = 0.0
             target.has_lease = has_lease
 

@@ -39,6 +39,6 @@ def read_snapshot(context: QueryContext, idle_ms: int) -> Operation[TotalsSnapsh
         replace(each, series=SeriesTable.of(each.series).seen_since(now_ms - idle_ms))
         for each in families
     ]
-    # The names that redismetrics itself has on the page are taken here as well.
+    # The names of redismetrics' own metrics on the page are reserved here as well.
     reserved = [*reserved_families(), *page_families([])]
     return TotalsSnapshot(now_ms, named_families([*reserved, *shown]), added)

@@ -15,14 +15,14 @@ Protocol = Literal["remote-write", "otlp"]
 
 # The path of a URL that has none.
 _DEFAULT_PATHS: dict[Protocol, str] = {"remote-write": "/api/v1/write", "otlp": "/v1/metrics"}
-# Ends of paths by which a URL without a protocol is recognised.
+# Path suffixes by which a URL without a protocol is recognised.
 _ENDS: dict[str, Protocol] = {
     "/v1/metrics": "otlp",
     "/write": "remote-write",
     "/push": "remote-write",
     "/receive": "remote-write",
 }
-# Options behind the # of a URL, and the fields that they are.
+# Options after the # of a URL, and their fields.
 _OPTIONS = {
     "token-file": "token_file",
     "basic-auth-file": "basic_file",
@@ -77,7 +77,7 @@ def parse_targets(texts: Sequence[str], common: Credentials) -> list[TargetAddre
 
 
 def _parse(text: str) -> TargetAddress:
-    # Without what may hold a secret.
+    # Without parts that may contain a secret.
     shown = text.partition("?")[0].partition("#")[0]
     if "@" in text.partition("#")[0].partition("?")[0]:
         raise InvalidSetting(

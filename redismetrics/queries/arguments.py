@@ -12,7 +12,7 @@ T = TypeVar("T")
 AGGREGATIONS = ("count", "sum", "mean", "min", "max", "last", "stddev", "median", "rate")
 PERCENTILE_PATTERN = re.compile(r"p(100(?:\.0{1,9})?|[0-9]{1,2}(?:\.[0-9]{1,9})?)\Z")
 
-# Other libraries' names of the aggregations, for the hint in the error message.
+# Other libraries' names for aggregations, for the hint in the error message.
 _SYNONYMS = {
     "avg": "mean",
     "average": "mean",

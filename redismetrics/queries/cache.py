@@ -20,10 +20,10 @@ PageKey = tuple[str, int, int]
 # packed, because the tables of a page are unpacked together.
 FieldData = bytes | Samples | None
 
-# Bytes of a page without fields, about.
+# Approximate bytes of a page without fields.
 _EMPTY_PAGE = 200
 
-# Assembled tables kept for each page: the slots inside a window, and those that its edges cut.
+# Assembled tables kept per page: the slots inside a window, and those cut by its edges.
 _MAX_TABLES = 2
 
 

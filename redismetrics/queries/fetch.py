@@ -162,7 +162,7 @@ def read_window(context: QueryContext, name: str, reading: Reading) -> Operation
         if snapshot is None:
             return _join(WindowRead(edges), older, reading)
         series, positions = reading.select(snapshot)
-        # The part of the window that can hold what is sealed; empty if nothing is.
+        # The part of the window that can have sealed data; empty if there is none.
         sealed = begin, begin
         if snapshot.sealed != NEVER:
             sealed = sealed_bounds(begin, edges.until_ms, retention, now_ms, snapshot.sealed_ms)
@@ -217,7 +217,8 @@ def _join(found: WindowRead, older: OlderData | None, reading: Reading) -> Windo
     found.series, positions = reading.select(together)
     count = len(found.series)
     found.older = [(_select_rows(table, positions, count), width) for table, width in older.tables]
-    # Of the archive's series Redis has no ids: what it still holds of deleted ones may have those.
+    # Redis has no ids for the archive's series: its remaining data of deleted series may have those
+    # ids.
     found.positions = np.append(positions[: max(known, default=-1) + 1], -1)
     return found
 
@@ -347,8 +348,8 @@ def columns(found: WindowRead) -> tuple[list[tuple[Table, int]], list[Samples]]:
     ]
     if any(map(len, partial)):
         assert found.snapshot is not None, "BUG: rows of an unknown metric"
-        # Up to the end of the last chunk: samples of series that were deleted since may have
-        # larger ids than any series that is left.
+        # Up to the end of the last chunk: samples of series deleted since may have larger ids than
+        # any remaining series.
         missing = -len(positions) % keys.CHUNK[found.snapshot.definition.type]
         padded = np.pad(positions, (0, missing), constant_values=-1)
         exact = [
@@ -376,7 +377,7 @@ def _select_rows(table: Table, positions: Ints, selected: int) -> Table:
         (positions[:-1] == np.arange(selected)).all() and (table.series < selected).all()
     )
     if is_all:
-        # Fast path: all series are selected, and none was ever deleted.
+        # Fast path: all series are selected, and none has ever been deleted.
         return table
     series = positions[np.minimum(table.series, len(positions) - 1)]
     is_selected = series >= 0

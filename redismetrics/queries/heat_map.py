@@ -22,8 +22,8 @@ from .time_series import intervals_of
 MIN_BUCKETS, MAX_BUCKETS = 4, 200
 DEFAULT_BUCKETS = 44
 
-# Buckets grow by 2 ** (2 ** -k): at the finest by 2 %, at the coarsest so much that three of them
-# hold all numbers.
+# Buckets grow by 2 ** (2 ** -k): by 2 % at the finest; at the coarsest, three of them cover all
+# numbers.
 _FINEST, _COARSEST = 5, -10
 _LARGEST = float(np.finfo(np.float64).max)
 _DIGITS = ".6g"
@@ -119,7 +119,7 @@ def bucket_edges(low: float, high: float, least_positive: float, buckets: int) -
         edges = _growing_edges(low, high, buckets)
     rounded: Floats = np.array([float(format(edge, _DIGITS)) for edge in edges.tolist()])
     rounded[0], rounded[-1] = min(rounded[0], low), max(rounded[-1], high)
-    # Once: several may be beyond the largest float.
+    # Only once: several may overflow.
     return np.unique(np.clip(rounded, -_LARGEST, _LARGEST)).astype(np.float64)
 
 
@@ -136,7 +136,7 @@ def _growing_edges(low: float, high: float, buckets: int) -> Floats:
 
 
 def _even_edges(low: float, high: float, buckets: int) -> Floats:
-    # Divided first: the difference may be beyond the largest float.
+    # Divided first, because the difference may overflow.
     step = max(high / buckets - low / buckets, -low * 1e-4, high * 1e-4, 1e-300)
     size = 10.0 ** math.floor(math.log10(step))
     for factor in (1, 2, 5, 10, 20):

@@ -108,7 +108,7 @@ def get_exemplars(context: QueryContext, query: SamplesQuery) -> Operation[dict[
 def get_overview(context: QueryContext, query: OverviewQuery) -> Operation[dict[str, Any]]:
     """Return the result of `overview` ready for JSON."""
     found = yield from overview(context, query)
-    # Only these hold times: the lists of figures are long.
+    # Only these contain times; the lists of figures are long.
     for row in found["metrics"]:
         row["last_seen"] = row["last_seen"].isoformat()
         row["options"] = to_json_ready(row["options"])
@@ -118,7 +118,7 @@ def get_overview(context: QueryContext, query: OverviewQuery) -> Operation[dict[
 def get_runs(context: QueryContext, query: RunsQuery) -> Operation[dict[str, Any]]:
     """Return the result of `runs` ready for JSON."""
     found = yield from runs(context, query)
-    # Only these hold times: the curves are long.
+    # Only these contain times; the curves are long.
     for row in found.rows:
         row["since"], row["until"] = row["since"].isoformat(), row["until"].isoformat()
     return _with_timestamp(

@@ -52,7 +52,7 @@ def _commands(
     for name, (newest, sealed) in progress.items():
         shard = keys.shard_of(name, shards)
         if newest > sealed:
-            # First: what has left the unsealed log until it is read is in the minutes.
+            # First, because what is sealed before the log is read is then in the minutes.
             log = keys.log(namespace, shard, name)
             commands.append(("ZRANGEBYSCORE", log, b"(%d" % sealed, "+inf"))
         commands.append(("HGET", keys.state(namespace, shard, name), "newest"))
@@ -97,7 +97,7 @@ class _Minutes(NamedTuple):
 def _latest_of_log(log: list[bytes]) -> int:
     """Return an upper bound in ms of the samples in these blocks; -1 if there are none."""
     latest = -1
-    # From the end: a block is rarely looked into if the samples of a later one are newer than it.
+    # From the end: a block rarely has to be decoded if a later one has newer samples.
     for data in reversed(log):
         if latest_time(data) > latest:
             latest = max(latest, latest_time(data, look_inside=True))

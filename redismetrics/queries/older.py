@@ -15,8 +15,8 @@ from redismetrics.columnar.summaries import ALL
 from redismetrics.model.validation import MetricType
 from redismetrics.store.driver import BlockingCall, Operation
 
-# Takes a width and two times, and returns the starts of the slots of this width between these times
-# that must not be read as a whole if finer ones are held; ascending. All in ms.
+# Takes a width and two times, and returns the ascending starts of the slots of this width between
+# these times that must not be read as a whole if finer ones are stored. All in ms.
 Cuts = Callable[[int, int, int], Sequence[int]]
 
 

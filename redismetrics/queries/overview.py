@@ -32,7 +32,7 @@ _INTERVALS = (
     *(hours * HOUR for hours in (1, 2, 6, 12)),
     *(days * DAY for days in (1, 2, 7, 14)),
 )
-# Metrics that are read at the same time: bounds the memory of their rows.
+# Metrics read at the same time, which bounds the memory of their rows.
 _AT_ONCE = 50
 _DIGITS = ".6g"
 _WILDCARDS = frozenset("*?[")
@@ -142,7 +142,7 @@ def overview(context: QueryContext, query: OverviewQuery) -> Operation[dict[str,
     for row in shown:
         found = figures.get(row["name"])
         if found is None:
-            # Beyond the limit of series, or not readable.
+            # Beyond the limit of series, or unreadable.
             rows.append({**row, **_no_figures(row, trend)})
         elif found.series or not query.tags:
             rows.append({**row, "series": found.series, **found.figures})

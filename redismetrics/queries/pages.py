@@ -66,7 +66,8 @@ def page_reads(
             return PageRead(key, width, is_partial, slots, [], {}, [], table)
         data = context.cache.fields(name, version, key)
         fields = [keys.segment_field(chunk)]
-        # Unless the slot above is due, the commit that made it has merged all into the segment.
+        # Unless the slot above is due, the commit that built it has merged everything into the
+        # segment.
         if (coarser[resolution], partition) in snapshot.due.get(chunk, ()):
             fields += [keys.cell_field(slot, chunk) for slot in slots]
         missing = [field for field in fields if field not in data]

@@ -10,7 +10,7 @@ from redismetrics.model.time import DAY, HOUR, MINUTE, OPEN_SINCE, SECOND, slot_
 # No sample is further in the future (ms): its limit is a day, and clocks may differ.
 MAX_AHEAD = 2 * DAY
 
-# Resolution and start (ms) of the slots that are not up to date.
+# Resolution and start (ms) of the slots that are out of date.
 Due = frozenset[tuple[str, int]]
 
 
@@ -157,10 +157,10 @@ class _Planner:
             if (first, last) == (slot, after) and not is_due:
                 self._add(resolution, slot)
             elif is_due or not finer.is_expired(slot, self.now_ms):
-                # What a due slot is made of is kept until the slot is made.
+                # The sources of a due slot are kept until it is built.
                 self.cover(at - 1, first, last)
             elif first == slot:
-                # Nothing finer is left: the slot belongs to the window that contains its start.
+                # Nothing finer is stored: the slot belongs to the window that contains its start.
                 self._add(resolution, slot)
             slot = after
 

@@ -33,7 +33,7 @@ class Query:
     """
 
     name: str
-    # The aggregation if it was given alone: the JSON results repeat it in that form.
+    # The aggregation if it was given alone, because JSON results repeat it in that form.
     aggregation: str | None
     # All aggregations; none means samples.
     aggregations: tuple[str, ...]

@@ -23,7 +23,7 @@ from .selection import Edges, SeriesData, SeriesPoints
 
 MIN_POINTS, MAX_POINTS = 10, 2_000
 MAX_RUNS = 500
-# What is before the key of metadata in *x*.
+# Prefix of the metadata key in *x*.
 METADATA = "metadata."
 _MAX_KEY = 200
 _FIGURES = ("count", "sum", "last", "min", "max")
@@ -223,7 +223,7 @@ def _curve(
     values = y[last]
     exact: Bools = points.exact[rows]
     if not exact.all():
-        # Points of one digest have one time: their mean is that of what was recorded.
+        # Points of one digest share a time; their mean is the mean of the recorded values.
         weight = points.weight[rows]
         means = np.add.reduceat(y * weight, first) / np.add.reduceat(weight, first)
         values = np.where(np.logical_and.reduceat(exact, first), values, means)

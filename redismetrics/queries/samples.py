@@ -18,9 +18,9 @@ from .newest_times import newest_times
 from .query import SamplesQuery
 from .selection import SeriesData
 
-# How far back (ms) the newest samples are searched, one after the other, until there are enough.
+# How far back (ms) to search for the newest samples, in steps, until there are enough.
 _REACHES = (MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 90 * DAY, OPEN_UNTIL)
-# Metrics that show how new the newest samples of all are.
+# Number of metrics used to find out how new the newest samples are.
 PROBED = 10
 
 
@@ -128,10 +128,10 @@ def _newest_of(
     samples: list[Sample] = []
     for reach in _REACHES:
         since_ms = max(first_ms, until_ms - reach)
-        # Free those of the shorter reach.
+        # Free those of the shorter search.
         samples = []
         samples = yield from _read_samples(context, query, names, since_ms, skipped)
-        # Samples that stand for several that are not stored exactly are listed once.
+        # Samples that represent several inexactly stored ones are listed once.
         count = sum(1 if sample.approximate else sample.count for sample in samples)
         if since_ms == first_ms or count >= query.limit:
             break

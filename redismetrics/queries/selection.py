@@ -118,13 +118,13 @@ class SeriesData:
                 _is_compressed(samples),
             )
         ]
-        # The first parts are those of the tables; the others are summaries of the samples.
+        # The first parts come from the tables; the others are summaries of the samples.
         for group, table in zip(groups, self._tables, strict=False):
             points, is_clustered = table.points, table.kind == CLUSTERED
             result.append(
                 SortedPoints(group, table.size, points.values, points.weights, is_clustered)
             )
-            # A row of equal values has no points of its own.
+            # A row of equal values has no separate points.
             uniform = np.flatnonzero(table.kind == UNIFORM)
             if len(uniform):
                 values, counts = table.summaries.low[uniform], table.summaries.count[uniform]

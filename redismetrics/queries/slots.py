@@ -31,8 +31,8 @@ from .plan import Due, Plan
 from .selection import Edges
 from .snapshot import Snapshot
 
-# Chooses series: takes the definition and the tags of each series by id, and returns what describes
-# each chosen series and the position of each id among them, shape (largest id + 2,), -1: none.
+# Chooses series: takes the definition and the tags of each series by id, and returns a description
+# of each chosen series and the position of each id among them, shape (largest id + 2,), -1 if none.
 Choose = Callable[[Definition, Mapping[int, dict[str, str]]], tuple[list[Any], Ints]]
 
 
@@ -98,7 +98,8 @@ def _series_slots(query: SlotsQuery, found: WindowRead, snapshot: Snapshot) -> S
     definition = snapshot.definition
     if query.with_totals:
         live, newer = found.more
-        # What arrived between the two round trips is in the totals, so it must be in the samples.
+        # Data that arrived between the two round trips is in the totals, so it must be in the
+        # samples too.
         found.log += newer
     tables, samples = columns(found)
     joined = concat(samples) if samples else no_samples()
@@ -161,7 +162,7 @@ class _SlotsReading:
     def window(
         self, retention: RetentionPolicy, now_ms: int, *, is_archived: bool
     ) -> tuple[Edges, int]:
-        # Whole minutes: minutes at the ends are read like those inside.
+        # Whole minutes, so that minutes at the ends are read like those inside.
         since = slot_of(max(self.query.since_ms, 0), MINUTE)
         until = -slot_of(-self.query.until_ms, MINUTE)
         return Edges(since, OPEN_UNTIL if self.query.with_totals else until, now_ms), since
@@ -182,7 +183,7 @@ class _SlotsReading:
             {},
             self._cuts.within,
             self.query.with_points,
-            # Of other series Redis has no totals any more.
+            # Redis no longer has totals of other series.
             is_known_only=self.query.with_totals,
         )
 
@@ -233,7 +234,7 @@ class _SlotPlanner:
         for slot in range(first, end, resolution.width):
             is_due = (resolution.name, slot) in self.due
             if is_due or (slot in cuts and not finer.is_expired(slot, self.now_ms)):
-                # What a due slot is made of is kept until the slot is made.
+                # The sources of a due slot are kept until it is built.
                 self.cover(at - 1, max(begin, slot), min(end, slot + resolution.width))
             else:
                 self._add(resolution, [slot])
@@ -244,7 +245,7 @@ class _SlotPlanner:
         cuts = self.cuts.between(width, first, end)
         for partition in range(slot_of(first, length), end, length):
             slots = range(max(first, partition), min(end, partition + length), width)
-            # Exact samples of an hour share a key, as its minutes do.
+            # Exact samples of an hour share a key, like its minutes.
             if raw.is_expired(slot_of(partition, raw.partition), self.now_ms) or not cuts:
                 self._add(resolution, slots)
                 continue

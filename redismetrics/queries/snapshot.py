@@ -12,7 +12,7 @@ from redismetrics.store.due_slot import DueSlot
 from .cache import PageKey
 from .context import QueryContext
 
-# The position in the log up to which it is sealed, if nothing is.
+# The sealed position of a log of which nothing has been sealed.
 NEVER = b"0"
 
 
@@ -68,7 +68,8 @@ def read_snapshot(
             ("GET", shard_keys.clock),
             ("HGET", shard_keys.catalogue, name),
             ("HGETALL", rollup_keys.due),
-            # After the clock, so that it holds every series of the blocks up to that position.
+            # Read after the clock, so that it includes every series of the blocks up to that
+            # position.
             ("HGETALL", metric_keys.series),
             ("ZSCORE", rollup_keys.touched, b"=" + (cached or b"")),
             ("ZRANGEBYSCORE", rollup_keys.touched, b"(" + number, "+inf"),

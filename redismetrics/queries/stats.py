@@ -15,7 +15,7 @@ from redismetrics.store.unreadable import Skipped
 from .aggregate import Row
 from .context import QueryContext
 
-# Writers that `store_stats` lists: at most this many, that have sent a batch within these ms.
+# Writers listed by `store_stats`: at most this many, which have sent a batch within these ms.
 _MAX_WRITERS = 100
 _WRITING_MS = 60_000
 

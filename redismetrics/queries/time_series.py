@@ -17,10 +17,11 @@ from .fetch import fetch
 from .query import Query
 from .selection import Edges, SeriesData
 
-# Intervals of a filled series, so that a mistake in the interval can't take all memory.
+# Maximum number of intervals in a filled series, so that a wrong interval can't exhaust memory.
 MAX_INTERVALS = 100_000
 
-# Empty cells (interval x group) that are cheaper to aggregate than to number only the others.
+# Number of empty cells (interval x group) that are cheaper to aggregate than to renumber the
+# others.
 _MAX_EMPTY_CELLS = 65_536
 
 

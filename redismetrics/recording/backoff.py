@@ -35,7 +35,7 @@ class Retries:
     def __init__(self) -> None:
         self.backoff = Backoff()
         self._delays: dict[int, Delays] = {}
-        # By the steady clock of `time`.
+        # By a monotonic clock.
         self._retry_at: dict[int, float] = {}
 
     def __bool__(self) -> bool:

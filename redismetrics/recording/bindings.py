@@ -11,7 +11,7 @@ from .buffers import Buffer
 if TYPE_CHECKING:
     from .instruments import Instrument
 
-# Series that unbound calls find by name and tags, and idle buffers that are kept.
+# Maximum number of series that unbound calls find by name and tags, and of idle buffers to keep.
 CACHED = 50_000
 # Series with more bytes of tags are not cached: the caches would take 50,000 times as many.
 CACHED_TAG_BYTES = 1_000

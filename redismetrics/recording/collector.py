@@ -16,16 +16,16 @@ from .send_queue import SendQueue
 
 log = logging.getLogger("redismetrics")
 
-# The longest time in seconds until the threads of a client that nobody holds end.
+# Maximum seconds until the threads of an unreferenced client stop.
 LOOK_SECONDS = 1.0
 
-# With more than `CACHED` buffers, one that was empty in this many flushes is forgotten.
+# With more than `CACHED` buffers, a buffer that was empty in this many flushes is forgotten.
 IDLE_FLUSHES = 600
 # Likewise if the tags of all buffers take more bytes.
 CACHED_BYTES = 16 << 20
-# Idle buffers are looked for once in this many flushes.
+# Idle buffers are searched once every this many flushes.
 IDLE_CHECK_FLUSHES = 60
-# A replaced metric is drained this many times more, for threads that are just appending to it.
+# A replaced metric is drained this many more times, for threads that are just appending to it.
 RETIRED_FLUSHES = 60
 
 
@@ -65,7 +65,7 @@ class Collector:
         steady = self._recorder.steady_clock
         due, ahead = (now() // interval + 1) * interval, now() - steady()
         drained_at = steady()
-        # Doubled while the clock does not move, so that it is not looked at all the time.
+        # Doubled while the clock does not move, so that it is not polled constantly.
         shortest = 0.001
         while not self._wait(stop, max(due - now(), shortest)):
             was_ahead, ahead = ahead, now() - steady()
@@ -121,7 +121,7 @@ class Collector:
             for metric in self._recorder.registry.all():
                 batch = self._drain(metric, due_ms)
                 if batch is not None:
-                    # It stays raw until Redis' definition of the metric is known.
+                    # It stays raw until the metric's definition in Redis is known.
                     found.append(metric_batch.finish(batch) if metric.learned else batch)
             self._forget_retired()
             self._forget_idle()

@@ -24,14 +24,14 @@ SLICE = 50_000
 # Count the equal amounts of a counter's series one series at a time if it has more than this many.
 # For fewer, one pass over all series is faster.
 COUNTED_FROM = 16
-# Samples with metadata that one metric keeps per flush. Of further ones the metadata is dropped,
-# unless the metric keeps its samples: these are bounded by `buffer_bytes`.
+# Maximum number of samples with metadata per metric and flush. The metadata of others is dropped,
+# unless the metric keeps its samples, which are bounded by `buffer_bytes`.
 MAX_METADATA = 1_000
-# Copy the values of a series before they become a column if each has this many. For fewer it is
-# faster to iterate over all series.
+# Copy the values of a series before they become a column if each series has this many. For fewer,
+# it is faster to iterate over all series.
 COPIED_FROM = 100
 
-# A sample with a time of its own or metadata, as in `Buffer.extra`.
+# A sample with an explicit time or metadata, as in `Buffer.extra`.
 Extra = tuple[int, bool, float, bytes | None]
 
 
@@ -320,7 +320,7 @@ def _from_distributions(found: list[tuple[int, int, Distribution]]) -> Samples:
     rows: list[tuple[int, int, float, int, int]] = []
     exact: list[tuple[int, int, float, float, float, float, float, int]] = []
     for at, time_ms, part in found:
-        # Equal values need no summary beside them.
+        # Equal values need no additional summary.
         plain = part.low == part.high and part.low * part.count == part.total
         flags = OWN_TIME if plain else OWN_TIME | CENTROID
         rows += [

@@ -11,7 +11,7 @@ log = logging.getLogger("redismetrics")
 
 # Metrics and tags whose merged series are counted separately.
 MAX_OVERFLOWS = 1_000
-# Different warnings that are remembered, so that each is logged once.
+# Maximum number of different warnings to remember, so that each is logged once.
 MAX_WARNINGS = 1_000
 
 
@@ -27,7 +27,7 @@ class Drops:
         self._new: list[tuple[str, int]] = []
         self._totals: Tally[str] = Tally()
         self._warnings: set[str] = set()
-        # By metric and tag; the tag is empty where the metric itself has too many series.
+        # By metric and tag; the tag is empty if the metric itself has too many series.
         self.overflows: dict[tuple[str, str], int] = {}
 
     def drop(self, reason: str, count: int = 1) -> None:
@@ -38,7 +38,7 @@ class Drops:
 
     def totals(self) -> Tally[str]:
         """Return the number of samples dropped so far, by reason."""
-        # If the lock is taken, another thread, or the code that this call interrupts, is counting.
+        # If the lock is held, another thread, or the code interrupted by this call, is counting.
         if self._lock.acquire(blocking=False):
             try:
                 for _ in range(len(self._new)):

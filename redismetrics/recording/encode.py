@@ -20,7 +20,7 @@ from .batch import MetricBatch, changes_of, merge_gauge_changes
 from .known_series import KnownSeries
 from .totals_changes import Changes, CounterChanges, GaugeChanges, SummaryChanges
 
-# Rows of a series and minute in a batch that was merged of very many flushes.
+# Rows per series and minute in a batch merged from very many flushes.
 ROWS_WHEN_MERGED = 100
 
 
@@ -28,12 +28,12 @@ ROWS_WHEN_MERGED = 100
 _HEAD = struct.Struct("<ddBHB")
 _INTRODUCED, _HAS_SHARED, _HAS_EXEMPLARS, _HAS_VALUES = 1, 2, 4, 8
 
-# Samples, oldest_ms, newest_ms, number of series: how a block begins behind its stamp.
+# Samples, oldest_ms, newest_ms, number of series: the head of a block after its stamp.
 _BLOCK_HEAD = struct.Struct("<dddI")
-# In place of the oldest time, where nothing was sampled.
+# Instead of the oldest time, if there are no samples.
 _ANY_TIME = 1 << 53
 _NO_OPTIONS = Options()
-# Of a block in which no shared value changes.
+# For a block without changes of a shared value.
 _NO_BASES = bytes(4)
 
 
@@ -73,7 +73,7 @@ def encode(batch: MetricBatch, known: KnownSeries, values: bytes | None = None) 
     if changes is None and batch.kind == "gauge":
         samples = merge_gauge_changes(samples)
     if len(samples) > block_codec.MAX_ROWS:
-        # Merged of many flushes: more than a reader accepts.
+        # Merged from many flushes: more than a reader accepts.
         samples, changes = compress(samples, ROWS_WHEN_MERGED), None
     # The mean of a centroid may exceed the range of a float.
     value = saturated(samples.value)

@@ -10,8 +10,8 @@ from redismetrics.model.definition import Definition
 
 from .buffers import MetricBuffers
 
-# Series and buckets of one metric that have an exemplar in one flush. Those of further ones are
-# left out: an exemplar is only an example.
+# Maximum number of series and buckets per metric with an exemplar in one flush. Others are left
+# out: an exemplar is only an example.
 MAX_EXEMPLARS = 1_000
 
 
@@ -49,7 +49,7 @@ def note(
 def take(metric: MetricBuffers) -> dict[tuple[bytes, int], tuple[int, float, bytes]]:
     """Remove and return the exemplars of a metric. Call it before its samples are drained."""
     taken, metric.exemplars = metric.exemplars, {}
-    # Copied at once, since another thread may still add to it.
+    # Copied at once, because another thread may still add to it.
     return dict(taken)
 
 

@@ -20,7 +20,7 @@ from .send_queue import SendQueue
 
 log = logging.getLogger("redismetrics")
 
-# Metadata of a block of a metric that keeps its samples, in bytes of memory.
+# Maximum metadata in a block of a metric that keeps its samples, in bytes of memory.
 MAX_METADATA_BYTES = 4 << 20
 
 
@@ -78,7 +78,7 @@ class Fitting:
                     yield from self._learn(shard, name, definition)
         limits = self.limits()
         if any(is_outside(batch, *limits) for batch in found):
-            # Only a reply renews the offset, and samples that are dropped here get none.
+            # Only a reply updates the offset, and samples that are dropped here get none.
             before = self.now_ms()
             server_ms = yield from server.now()
             self.set_server_time(server_ms, (before + self.now_ms()) / 2)
@@ -90,7 +90,7 @@ class Fitting:
         if options is not None and current is not None and current.type == definition.type:
             changed = yield from catalog.set_options(self.settings.namespace, shard, name, options)
             definition = changed or definition
-            # They are of the epoch before.
+            # They belong to the previous epoch.
             self._known.forget_ids(name)
         self._known.learn(name, definition)
 
@@ -161,7 +161,8 @@ class Fitting:
             batch.kind,
             other,
         )
-        # If that is taken as well, the batch is dropped as `type_mismatch` when it is next sent.
+        # If that name is taken as well, the batch is dropped as `type_mismatch` when it is next
+        # sent.
         with suppress(TypeMismatch):
             self._recorder.declare(other, batch.definition)
         self._send_queue.put_back([replace(batch, name=other)])
@@ -184,12 +185,12 @@ class Fitting:
     def correct(self, batch: MetricBatch, reason: str, detail: bytes) -> MetricBatch | None:
         """Correct a batch that record.lua refused; return what remains of it, or None."""
         if reason == "definition":
-            # Another process created the metric between our look-up and our batch.
+            # Another process created the metric between our lookup and our batch.
             definition = Definition.unpack(detail)
             self._known.learn(batch.name, definition)
             return self.fit(batch, definition)
         if reason == "unknown_series":
-            # A series was deleted after we learned its number.
+            # A series was deleted after we learned its id.
             self._known.forget_ids(batch.name)
             return batch
         if reason in ("corrupt", "newer_kind"):

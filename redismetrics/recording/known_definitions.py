@@ -81,7 +81,7 @@ class KnownDefinitions:
         given = metric.given_options
         if given is None or not metric.has_new_options:
             return
-        # A metric of another type refuses samples, and options too.
+        # A metric of another type rejects samples, and options too.
         if metric.definition.type != definition.type or (
             definition.with_options(given) == definition
         ):

@@ -11,8 +11,8 @@ from redismetrics.store.namespace import Config
 
 from .recorder import Recorder
 
-# Seconds until the configuration is read again. In a cluster it is on another node than most of
-# the data, so that nothing else shows that it is lost.
+# Seconds until the configuration is read again. In a cluster, it is on a different node than most
+# of the data, so nothing else shows that it is lost.
 CHECK_INTERVAL = 10.0
 
 

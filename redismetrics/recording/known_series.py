@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from redismetrics.model.definition import Definition
 
-# Series from which on it pays to keep the packed ids of a batch.
+# Minimum number of series for which caching a batch's packed ids pays off.
 _KEPT_FROM = 32
 
 
@@ -25,8 +25,8 @@ class KnownSeries:
     epoch: int = 0
     stamp: bytes = b""
     definition: Definition | None = None
-    # Of recent batches, by their first series: all of their series, and the ids as they are sent.
-    # A process records the same series again and again, so that its batches are alike.
+    # Recent batches by first series: all of their series, and their packed ids. A process records
+    # the same series again and again, so its batches are alike.
     _packed: dict[bytes, tuple[list[bytes], bytes]] = field(default_factory=dict)
 
     def learn(
@@ -62,7 +62,7 @@ class KnownSeries:
         packed = struct.pack(f"<{len(ids)}I", *ids)
         if len(ids) >= _KEPT_FROM:
             if len(self._packed) * len(ids) > 2 * len(self.ids):
-                # They begin elsewhere than before.
+                # They start with a different series than before.
                 self._packed.clear()
             self._packed[canonicals[0]] = canonicals, packed
         return packed

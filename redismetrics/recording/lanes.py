@@ -39,7 +39,7 @@ class Lanes:
         self._threads: list[threading.Thread] = []
         self._done: _Done = SimpleQueue()
         self._running: dict[int, Operation[None]] = {}
-        # Operations that ended without a round trip, or at their start.
+        # Operations that ended without a round trip, or at the start.
         self._ended: list[tuple[int, StoreError | None]] = []
 
     def running(self) -> list[int]:
@@ -83,7 +83,7 @@ class Lanes:
         self._running.clear()
         self._ended.clear()
         for thread in self._threads:
-            # One that waits for a node ends when the node replies, or not.
+            # A thread waiting for a node ends when the node replies or times out.
             thread.join(0.05)
 
     def _step(self, trip: _Trip, *, is_first: bool = False) -> None:
@@ -147,7 +147,7 @@ def _send_together(client: ClusterClient, trips: list[_Trip], done: _Done) -> No
     """Combine several round trips into one."""
     try:
         replies = client.send([command for trip in trips for command in trip.commands])
-    # An error of redis-py, or of any kind if the client was closed meanwhile.
+    # An error from redis-py, or of any kind if the client has been closed in the meantime.
     except Exception as error:  # noqa: BLE001
         for trip in trips:
             trip.error = error

@@ -13,9 +13,9 @@ from redismetrics.model.time import monotonic
 
 from .sink import Sink
 
-# Seconds that all clients of a process have together for their last samples.
+# Total seconds for all clients of a process to send their last samples.
 EXIT_TIMEOUT = 2.0
-# Below those of others: what their finalizers record is sent like any sample.
+# Lower than those of others, so that samples from their finalizers are sent as usual.
 EXIT_PRIORITY = -1_000
 
 _sinks: "weakref.WeakSet[Sink]" = weakref.WeakSet()
@@ -63,7 +63,7 @@ def close_at_exit() -> None:
             left[-1].close(max(until - monotonic(), 0.05))
             left.pop()
     except BaseException:
-        # Ctrl-C: wait no longer, but count and log what is left.
+        # Ctrl-C: stop waiting, but count and log what is left.
         for sink in left:
             sink.close(0)
         raise
@@ -92,10 +92,10 @@ def close_in_multiprocessing_child() -> None:
         return
     from multiprocessing import util
 
-    # Not a finalizer of a sink: it would close all clients when one of them is collected.
+    # Not a finalizer of a sink, which would close all clients when one of them is collected.
     util.Finalize(None, _close_after_threads, exitpriority=EXIT_PRIORITY)
     if getattr(util, "_exiting", False):
-        # Too late for a finalizer, or just in time: that is not known.
+        # It may be too late for a finalizer, or just in time; this is unknown.
         _close_after_threads()
 
 
@@ -104,7 +104,7 @@ def _close_after_threads() -> None:
     if ending.waits:
         return
     if _other_threads():
-        # The process waits for this thread too, since it is no daemon.
+        # The process waits for this thread too, because it is not a daemon.
         with suppress(RuntimeError):
             closing = threading.Thread(target=_join_and_close, name="redismetrics-exit")
             closing.daemon = False

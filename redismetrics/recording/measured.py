@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .timer import Body
 
-# What an object can do that is more than a result to wait for, besides public methods.
+# Capabilities, besides public methods, of objects that are more than a result to wait for.
 _MORE_THAN_AWAITABLE = ("__aenter__", "__aiter__", "__enter__", "__iter__", "__call__")
 
 
@@ -31,7 +31,7 @@ def measured(begin: "Callable[[], Body]", function: Any) -> Any:
 
         async def wrapped(*args: Any, **kwargs: Any) -> Any:
             with begin():
-                # What `yield from` does, which async generators don't have.
+                # The equivalent of `yield from`, which async generators don't have.
                 items = function(*args, **kwargs)
                 thrown: BaseException | None = None
                 sent = None
@@ -128,7 +128,7 @@ def _failure(future: Any) -> BaseException | None:
         from asyncio import CancelledError
 
         return CancelledError()
-    # Not `exception()`: after it, asyncio would not report an error that nobody looks at.
+    # Not `exception()`: after that, asyncio would not report an error that is never retrieved.
     error: BaseException | None = future._exception
     return error
 

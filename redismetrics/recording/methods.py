@@ -93,7 +93,7 @@ class Recording:
         self,
         name: str,
         value: Any = None,
-        # Before the *, since a default behind it costs each call 25 ns.
+        # Before the *, because a default after it costs 25 ns per call.
         per: str | None = None,
         merge: str | None = None,
         *,

@@ -23,7 +23,7 @@ def _user_frame(frame: FrameType) -> FrameType:
     return frame
 
 
-# Asyncio's function that returns the loop of this thread, once somebody has imported asyncio.
+# Asyncio's function that returns the loop of this thread, once asyncio has been imported.
 _running_loop: Callable[[], object] | None = None
 
 
@@ -44,8 +44,8 @@ class OpenBodies(Generic[T]):
     """The bodies that have begun and not yet ended. Thread-safe."""
 
     def __init__(self) -> None:
-        # The newest last: the identity of its frame, which another frame may have later, the code
-        # of the frame, the thread, the asyncio task (0 outside of tasks), and the body.
+        # Newest last: the identity of its frame, which another frame may have later, the code of
+        # the frame, the thread, the asyncio task (0 outside of tasks), and the body.
         self._open: list[tuple[int, CodeType, int, int, T]] = []
 
     def begin(self, body: T, frame: FrameType) -> None:
@@ -66,7 +66,8 @@ class OpenBodies(Generic[T]):
             RuntimeError: If no body has begun.
         """
         if len(self._open) == 1:
-            # The fast path: only this end removes it, and what begins meanwhile comes after it.
+            # The fast path: only this end removes it, and bodies that begin in the meantime come
+            # after it.
             return self._open.pop(0)[4]
         user = _user_frame(frame)
         identity, code = id(user), user.f_code
@@ -80,7 +81,7 @@ class OpenBodies(Generic[T]):
                 found = next(same, newest_first[0])
             try:
                 self._open.remove(found)
-            except ValueError:  # another thread has removed it meanwhile
+            except ValueError:  # another thread has already removed it
                 continue
             return found[4]
         raise RuntimeError("a timer or span must begin before it ends: use it as `with ...:`")

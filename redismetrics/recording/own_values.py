@@ -25,7 +25,7 @@ from .send_queue import METRIC_COST, SERIES_COST
 from .this_process import this_process
 from .totals_changes import GaugeChanges
 
-# A definition may have been replaced, and series may have been removed: both are learned.
+# A definition may have been replaced, and series may have been removed; learn both.
 _MOST_REFUSALS = 2
 
 # How the time of a value was given, the time in ms, and the value; see the change of a gauge.

@@ -69,11 +69,11 @@ def wait(sink: Flushable, timeout: float) -> None:
     queue, changed = sink.send_queue, threading.Lock()
 
     def notify() -> None:
-        with suppress(RuntimeError):  # it is not locked: nobody has looked since the last time
+        with suppress(RuntimeError):  # it is not locked: nobody has checked since the last time
             changed.release()
 
-    # Not `change.wait`: a signal handler that raises in there, as that of Ctrl-C does, could leave
-    # it with or without the lock.
+    # Not `change.wait`: a signal handler that raises inside it, as for Ctrl-C, could leave it with
+    # or without the lock.
     with queue.change:
         queue.listeners.append(notify)
     try:

@@ -50,16 +50,16 @@ class Recorder:
         # For durations, such as how long samples wait: steps of `clock` don't change it.
         self.steady_clock = steady_clock
         self.sink: Sink = StartingSink()
-        # What the sink says, so that recording needs one look-up less.
+        # A copy of the sink's attribute, which saves a lookup when recording.
         self.discards = False
-        # Functions that record measurements of their own before each flush.
+        # Functions that record their own measurements before each flush.
         self.samplers: list[Callable[[], None]] = []
         # The clients that record with this recorder.
         self.clients: weakref.WeakSet[object] = weakref.WeakSet()
-        # Names of metrics, and those under which they are stored where Redis holds another type.
+        # Names of metrics, and alternative names for storing them if Redis has another type.
         self.renames: dict[str, str] = {}
         self.bindings = Bindings()
-        # Their own names, so that the fast paths need one look-up less.
+        # Separate attributes, so that the fast paths need one lookup less.
         self.counters = self.bindings.counters
         self.gauges = self.bindings.gauges
         self.histograms = self.bindings.histograms
@@ -79,7 +79,7 @@ class Recorder:
         self.drops = Drops(self.settings)
         self._starting = threading.Lock()
         self.started = self.closed = False
-        # At the end of the process: called after each recording, in place of the threads.
+        # At the end of the process: called after each recording, instead of the threads.
         self.after_each: Callable[[], object] | None = None
         self.bindings.unbind()
 
@@ -178,7 +178,7 @@ class Recorder:
         canonical = pack_tags(clean)
         buffer = metric.buffers.get(canonical)
         if buffer is None and self.started and lifecycle.reset_if_forked():
-            # Its definitions are kept, its buffers are the parent's.
+            # Its definitions are kept; its buffers belong to the parent.
             metric = self.registry.get_or_create(
                 metric.name, metric.definition.type, explicit=metric.explicit
             )
@@ -214,7 +214,7 @@ class Recorder:
                     gone.buffers[canonical] = found
         if not gone.buffers:
             return False
-        # Threads that are just appending to one: it is drained a while longer.
+        # Threads may be appending to one right now: it is drained a while longer.
         self.bindings.clear_caches()
         self.registry.retired.append(gone)
         return True
@@ -234,7 +234,7 @@ class Recorder:
 
     def bind(self, instrument: "Instrument") -> Callable[[Any], None]:
         """Bind an instrument to its buffer; return the function that records its current item."""
-        # Added first, so that it is unbound if another thread replaces the buffer meanwhile.
+        # Added first, so that it is unbound if another thread replaces the buffer in the meantime.
         self.bindings.add(instrument)
         if self.discards:
             return instrument.bind_to(_ignore)

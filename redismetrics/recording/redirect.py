@@ -20,7 +20,7 @@ class _Redirect:
         self._make_sink = make_sink
         self._clock = clock
         self._suspended: dict[Recorder, RecorderState] = {}
-        # Recorders created meanwhile, with the sink that they would have.
+        # Recorders created in the meantime, with the sink that they would have.
         self._created: dict[Recorder, Sink] = {}
 
     def suspend(self, recorder: Recorder) -> None:

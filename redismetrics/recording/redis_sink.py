@@ -63,11 +63,11 @@ class RedisSink:
         self.collector = Collector(
             self.recorder, self.send_queue, self._wake_sender, self._end_if_unheld
         )
-        # What the flushes so far have reported, of all that was ever settled.
+        # What previous flushes have reported, of everything ever settled.
         self._reported = FlushResult()
-        # Reentrant, since a signal handler may close what is being closed.
+        # Reentrant, because a signal handler may close a sink that is being closed.
         self._closing = threading.RLock()
-        # False after a `close` that was interrupted: the next one goes on.
+        # False after an interrupted `close`: the next one continues.
         self._ended = False
         # Held while a call sends what it recorded, at the end of the process.
         self._sending_call = threading.Lock()
@@ -86,7 +86,7 @@ class RedisSink:
     def reset_after_fork(self) -> None:
         """Become a new writer with nothing to send: the parent sends its own samples."""
         closed = self.recorder.closed
-        # Which of them the parent recorded, and sends, is not known.
+        # It is unknown which of them the parent recorded and will send.
         lost = self.recorder.waiting() if lifecycle.noticed_late and self.is_attached else 0
         if self.worker is not None:
             self.worker.reset()
@@ -206,7 +206,7 @@ class RedisSink:
 
     def _is_unsent(self) -> bool:
         """Whether anything recorded is not yet confirmed."""
-        # In the order of a sample's way: the buffers, a drain under way, the queue.
+        # In the order of a sample's path: the buffers, a drain in progress, the queue.
         return bool(
             self.recorder.holds()
             or self.collector.lock.locked()
@@ -264,7 +264,7 @@ class RedisSink:
         }
         if fresh:
             self.sender.fitting.mismatches.update(dict.fromkeys(fresh, ""))
-            # The next result does not report again what this error does.
+            # The next result does not repeat what this error reports.
             with self.send_queue.change:
                 count = self.send_queue.totals().dropped.get("type_mismatch", 0)
                 dropped = {**self._reported.dropped, "type_mismatch": count}

@@ -23,11 +23,10 @@ from .recorder import Recorder
 
 log = logging.getLogger("redismetrics")
 
-# A batch is cut so that its script takes less than 1 ms, and less than 3 ms if it folds as well.
-# Measured: 0.15 us for a series of any type, and 10 us for each metric. A fold handles whole
-# changes, so what bounds the series is that 0.6 us are for one of a counter, 0.9 us for one of a
-# gauge, and 1.3 to 2.8 us for one of a histogram; a summary is as a gauge. A new series, of any
-# type, takes 2 to 3 us.
+# A batch is limited so that its script takes less than 1 ms, and less than 3 ms if it also folds.
+# Measured: 0.15 µs per series of any type, and 10 µs per metric. A fold handles whole changes, so
+# the number of series is bounded by the time to fold them: 0.6 µs for a counter, 0.9 µs for a gauge
+# or summary, and 1.3 to 2.8 µs for a histogram. A new series of any type takes 2 to 3 µs.
 SERIES_COST = {
     "counter": 1 / 2000,
     "gauge": 1 / 1500,
@@ -161,7 +160,7 @@ class SendQueue:
             count = sum(batch.samples.count for batch in found)
             self.drained += count
             drained = self.drained
-            if self.given_up:  # close() ran out of time before this drain did
+            if self.given_up:  # close() timed out before this drain finished
                 self.lines.clear()
                 self.nbytes = 0
                 self.settled += count
@@ -228,7 +227,7 @@ class SendQueue:
 
     def notify(self) -> None:
         """Wake up waiting threads and listeners. The caller holds `change`."""
-        # Those that go on waiting set it again.
+        # Threads that continue waiting set it again.
         self.awaited = inf
         self.change.notify_all()
         for listener in self.listeners:

@@ -33,7 +33,7 @@ log = logging.getLogger("redismetrics")
 # Warn when the oldest block that no worker has processed is older than this.
 UNSEALED_MS = 600_000
 
-# In place of a shard's number: the operation that reads the namespace's configuration.
+# Instead of a shard number: the operation that reads the namespace's configuration.
 _OPENING = -1
 # How long the shards of a cluster wait for it at most.
 _OPENING_SECONDS = 0.25
@@ -64,14 +64,14 @@ class Sender:
         self._batches = self._retries = self._lost_batches = self._unpublished = 0
         self._batch_seconds = 0.0
         self._client: Client | None = None
-        # Of a cluster: what sends to several nodes at once, and which shards wait after a failure.
+        # For a cluster: what sends to several nodes, and which shards wait after a failure.
         self._lanes: Lanes | None = None
         self.retries = Retries()
         self._opening_since = 0.0
         self._namespace = KnownNamespace(store, recorder)
         self._sequence: Tally[int] = Tally()
         self._confirmed: dict[int, int] = {}
-        # When the last batch was confirmed, by the steady clock.
+        # When the last batch was confirmed, by the monotonic clock.
         self._confirmed_at: dict[int, float] = {}
 
     def counts(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Sender:
                     self._send_at_once(self._client, shards, until)
                     continue
                 if self._namespace.needs_check():
-                    # What is new is stored after that.
+                    # New samples are stored after that.
                     shards = list(self.unconfirmed)
                     if not shards:
                         run(self._client, self._open())
@@ -159,7 +159,7 @@ class Sender:
                     if not self._is_over(until, stop):
                         run(self._client, self._send_shard(shard))
         finally:
-            # Nothing but what is unconfirmed is outside the queue's limits for long.
+            # Only unconfirmed batches are outside the queue's limits for long.
             for shard in list(self._ahead):
                 self._put_back_ahead(shard)
 
@@ -197,7 +197,7 @@ class Sender:
             if not lanes.is_running(_OPENING) and not self.retries.seconds_left(_OPENING):
                 self._opening_since = monotonic()
                 lanes.start(_OPENING, self._open())
-            # What is new is stored after that, unless the node of the configuration is away.
+            # New samples are stored after that, unless the node with the configuration is down.
             left = self._opening_since + _OPENING_SECONDS - monotonic()
             if lanes.is_running(_OPENING) and _OPENING not in self.retries and left > 0:
                 shards = [shard for shard in shards if shard in self.unconfirmed]
@@ -332,7 +332,7 @@ class Sender:
         shard = batch.request.shard
         remembered = self.settings.max_age + self.settings.max_future
         if self.recorder.steady_clock() - batch.first_sent > remembered:
-            # Redis may have forgotten this writer: sending again could store the samples twice.
+            # Redis may have forgotten this writer: resending could store the samples twice.
             self._give_up(batch, "unknown")
             return
         try:
@@ -341,7 +341,7 @@ class Sender:
             if not is_permanent(error):
                 raise
             batch.refusals += 1
-            # Once more: if it was applied in part, Redis now returns the reply that it kept.
+            # Retry once: if it was partly applied, Redis now returns the stored reply.
             if batch.refusals < 2:
                 raise
             self._isolate(batch, error)
@@ -349,7 +349,7 @@ class Sender:
         self.fitting.set_server_time(reply.clock / 1000)
         if reply.held < self._confirmed.get(shard, 0):
             self._note_loss(shard, reply.held)
-            # Before anybody waits no longer for the batch, and asks for it.
+            # Before anyone stops waiting for the batch and asks for the result.
             yield from self._open()
         self._report(batch, reply)
         if self._confirm(batch, reply):

@@ -19,7 +19,7 @@ class SenderThread:
         sender.retries.backoff = backoff
         self.lock = threading.Lock()
         self.wake = threading.Event()
-        # Set by somebody who waits: try again now.
+        # Set by a waiting caller: retry now.
         self.hurry = threading.Event()
 
     @property

@@ -129,7 +129,7 @@ def _ignore(*_: Any, **__: Any) -> None:
     """The recording methods of a client whose sink discards everything."""
 
 
-# They replace a client's own methods, so that a call costs as much as one of an empty function.
+# These replace a client's methods, so that a call costs no more than an empty function.
 _SILENT_METHODS = dict.fromkeys(("increment", "gauge", "histogram", "record"), _ignore)
 
 

@@ -11,8 +11,8 @@ from .batch import MetricBatch
 from .encode import EncodedBatch
 from .write import WriteRequest
 
-# What a server says when it can't take a write now, or this user may not. Up to Redis 6.2 that is
-# inside a script's error, and without its code. It may pass, so these samples are kept.
+# Errors of a server that can't accept a write now, or not from this user. Up to Redis 6.2, they are
+# inside a script's error, without their code. They may be temporary, so these samples are kept.
 _TEMPORARY = re.compile(
     "NOPERM|ACL failure|user executing the script|OOM|MISCONF|READONLY|NOREPLICAS|MASTERDOWN"
     "|CLUSTERDOWN|LOADING|BUSY"

@@ -46,11 +46,11 @@ class _Helper:
             job.run()
             _idle.append(self)
             job.done.release()
-            # What the function refers to, such as a client, may end.
+            # Release what the function refers to, such as a client.
             del job
 
 
-# There are several only if a call was interrupted and what it began still runs.
+# There are several only if a call was interrupted and its function is still running.
 _idle: list[_Helper] = []
 _pid = os.getpid()
 

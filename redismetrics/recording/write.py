@@ -153,7 +153,7 @@ def record(
             [
                 Learned(at, [*map(int, ids)], int(epoch), stamp[0])
                 for at, ids, epoch, *stamp in learned
-                # A reply that was stored before replies had stamps teaches nothing.
+                # A reply stored by a version without stamps has nothing to learn from.
                 if stamp
             ],
         )

@@ -25,8 +25,7 @@ from .replies import (
 )
 from .unreadable import Skipped, skip
 
-# Series that are read in one round trip when many metrics are described; those of a single metric
-# may be more.
+# Series read per round trip when many metrics are described; a single metric may have more.
 _SERIES_PER_TRIP = 10_000
 
 

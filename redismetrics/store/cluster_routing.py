@@ -29,7 +29,7 @@ NodeReplies = list[Any] | Exception
 # A routing rule: yields requests, or seconds to wait; is sent the replies to each request.
 Routing = Generator[list[Request] | float, list[NodeReplies] | None, Any]
 
-# Seconds before a slot that moves, or has no node, is tried again.
+# Seconds before a slot that is moving, or has no node, is retried.
 PAUSE = 0.05
 
 _WITHOUT_KEY = frozenset(
@@ -64,9 +64,9 @@ class NodeMap:
         self.seeds = seeds
         self.stale = True
         self._owners: dict[int, Address] = {}
-        # Nodes that a redirection named and the map does not.
+        # Nodes named by a redirection that are not in the map.
         self._others: set[Address] = set()
-        # Nodes that did not answer when they were last sent something.
+        # Nodes that did not answer the last request.
         self.silent: set[Address] = set()
 
     def owner(self, slot: int | None) -> Address | None:
@@ -104,7 +104,7 @@ class NodeMap:
         """Ask one node after another for the map, until one knows it."""
         known = list(dict.fromkeys((*self._owners.values(), *self.seeds)))
         random.shuffle(known)
-        # Those that did not answer last time come last: a paused one would hold up the others.
+        # Nodes that did not answer last time come last: a paused one would delay the others.
         known.sort(key=self.silent.__contains__)
         failure: Exception | None = None
         for address in known:

@@ -27,8 +27,8 @@ log = logging.getLogger("redismetrics")
 
 T = TypeVar("T")
 
-# Connections of one client in one event loop, at most. More would not help: Redis executes one
-# command at a time.
+# Maximum connections of one client per event loop. More would not help: Redis executes one command
+# at a time.
 LOOP_CONNECTIONS = 32
 
 

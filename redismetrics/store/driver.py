@@ -64,9 +64,9 @@ class BlockingCall(NamedTuple):
     function: Callable[[], Any]
 
 
-# Where in a script a command failed: no help to those who read what to do instead.
+# The position in a script where a command failed, which does not help the reader.
 _PLACE = re.compile(r"\.?( script: \w+, on @user_script:\d+\.?)?$")
-# What to do, by a part of the message of Redis.
+# Advice by a part of Redis' message.
 _ADVICE = {
     "used memory > 'maxmemory'": "give the server more memory, or delete metrics",
     "read only replica": "use the URL of its primary",
@@ -88,7 +88,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except AuthenticationError as error:
-        # May be retried: the password may be the next one already.
+        # May be retried, because the password may just be being rotated.
         raise StoreUnavailable(
             f"Redis refused the login: {str(error).rstrip('.')}; "
             "check the user and the password in the URL, such as redis://user:password@host"

@@ -9,8 +9,8 @@ from redismetrics.model.time import SECOND
 # It has no rows of its own.
 PARTITION = "span"
 
-# Begins the name of what is due long before a partition ends: merging the slots of a part of it
-# into the segment. The name of the resolution follows, as in "fold-minute".
+# Prefix of work that is due long before a partition ends: merging the slots of a part of it into
+# the segment. The name of the resolution follows, as in "fold-minute".
 MERGE = "fold-"
 
 
@@ -92,8 +92,8 @@ def coarser(retention: RetentionPolicy, resolution: Resolution) -> list[tuple[st
     return [*above, (PARTITION, retention.coarsest.partition)]
 
 
-# Cleanups: take old blocks out of the log; forget series of which nothing is kept any more; merge
-# the values of processes that are gone.
+# Cleanups: remove old blocks from the log; forget series without any remaining data; merge the
+# values of dead processes.
 TRIM, SWEEP = DueSlot("trim", 0, 0), DueSlot("sweep", 0, 0)
 PROCESSES = DueSlot("processes", 0, 0)
 CLEANUPS = (TRIM, SWEEP, PROCESSES)

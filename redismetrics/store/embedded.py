@@ -58,7 +58,7 @@ class EmbeddedServer:
             return
         deadline = monotonic() + timeout
         try:
-            # A temporary folder may be deleted already; then nobody else can find this server.
+            # A temporary folder may already be deleted; then no other process can find this server.
             if not self.folder.is_dir():
                 with suppress(StoreUnavailable):
                     process.ask(self.socket, "SHUTDOWN")

@@ -18,19 +18,19 @@ if sys.platform != "win32":
 
 START_LOCK, USERS_LOCK, SERVER_LOCK = "start.lock", "users.lock", "server.lock"
 
-# Seconds between two attempts: neither flock nor connect can wait with a timeout.
+# Seconds between attempts: neither flock nor connect can wait with a timeout.
 POLL = 0.01
 
 # Every file descriptor that is open here: a forked child inherits them and must close them.
 open_files: set[int] = set()
-# Each membership that has not left, by its number: its data folder, and its share of users.lock.
+# Each current membership, by number: its data folder, and its share of users.lock.
 memberships: dict[int, tuple[Path, int]] = {}
 # During a fork: the memberships of the child.
 _of_child: dict[int, tuple[Path, int]] = {}
 _numbers = itertools.count()
 # Held while a file is opened and noted, while the server is spawned, and during every fork. A child
-# forked in between would keep copies of the lock, and of the pipes whose end the spawning thread
-# waits for.
+# forked in between would keep copies of the lock, and of the pipes on which the spawning thread
+# waits for EOF.
 forking = threading.RLock()
 
 
@@ -64,7 +64,7 @@ def is_unused(folder: Path) -> bool:
     with opened(folder / USERS_LOCK) as fd:
         if not lock(fd):
             return False
-        # Not needed any longer: nobody can come while the start lock is held.
+        # No longer needed: nobody can join while the start lock is held.
         unlock(fd)
         return True
 

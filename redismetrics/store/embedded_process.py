@@ -23,8 +23,8 @@ _LOG = "valkey.log"
 _LOG_BYTES = 1 << 20
 # Seconds for the server to become a daemon. No process can be forked in the meantime.
 _SPAWN_TIMEOUT = 10.0
-# What the server logs, as warnings, when it cannot load its data because of what the data is. All
-# of it names the files. A full disk or a missing permission is something else.
+# Warnings that the server logs when it cannot load its data because of its contents. All of them
+# name the files. A full disk or a missing permission is something else.
 _LOADING_FAILED = re.compile(
     r"^\S+ .*# (?!.*(?:No space left|Permission denied))"
     r".*(?:AOF|append.only|append log|RDB|short read|signature)",
@@ -76,7 +76,7 @@ def shut_down(folder: Path, deadline: float) -> bool:
     try:
         ask(socket, "SHUTDOWN")
     except StoreUnavailable as error:
-        # This is also how a server that shuts down answers: it closes the connection.
+        # A server that is shutting down also closes the connection.
         refusal = error
     while find_socket(folder) is not None:
         if monotonic() > deadline:
@@ -101,7 +101,7 @@ def ask(socket: Path, command: str) -> Any:
     from redis.retry import Retry
 
     try:
-        # The path comes from server.lock, which may be where others can write.
+        # The path comes from server.lock, which may be writable by others.
         paths.check_private(socket.parent)
         with Redis(
             unix_socket_path=str(socket), socket_timeout=1.0, retry=Retry(NoBackoff(), 0)

@@ -14,13 +14,13 @@ from redismetrics.errors import StoreUnavailable
 
 from .embedded_paths import Folder, default_folder
 
-# As many symbolic links as Linux follows in one path.
+# Maximum number of symbolic links that Linux follows in one path.
 _MAX_LINKS = 40
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
-# Everything that this package or the server opens in a data folder. The last two are what older
-# versions of the server wrote, and what any version loads.
+# Everything that this package or the server opens in a data folder. The last two were written by
+# older versions of the server, and are loaded by any version.
 _FILES = (
     "start.lock",
     "users.lock",
@@ -52,7 +52,7 @@ def resolved(folder: Folder) -> Path:
         part = done / name
         try:
             found = os.lstat(part)
-        # Not there yet, or not to be entered: creating it gives the reason.
+        # It does not exist, or is inaccessible: creating it gives the reason.
         except OSError:
             done = part
             continue

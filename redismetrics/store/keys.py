@@ -155,7 +155,7 @@ TOTALS_ROWS = {
 }
 _TOTALS_WIDTH = {**dict.fromkeys(TOTALS_ROWS, 4), "counter": 3}
 
-# Series whose rollup rows share a field: fewer for the types whose rows have digests.
+# Series whose rollup rows share a field: fewer for types whose rows have digests.
 CHUNK = {
     "counter": 1024,
     "gauge": 512,

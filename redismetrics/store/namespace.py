@@ -14,7 +14,7 @@ from .replies import pairs, reading
 # A cluster has this many slots.
 MAX_SHARDS = 16_384
 
-# In place of the format while the namespace is the target of a copy.
+# Stored instead of the format while the namespace is the target of a copy.
 COPYING = b"copying"
 
 

@@ -101,6 +101,6 @@ def _take_received(connection: Any, replies: list[Any], count: int) -> None:
                     # For example "LOADING": redis-py tries again on another connection.
                     raise reply
                 if not isinstance(reply, Exception):
-                    # No whole reply is there.
+                    # There is no complete reply.
                     return
             replies.append(reply)

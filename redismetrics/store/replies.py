@@ -17,7 +17,7 @@ _STAMP_MARK = b"\xcf"
 # Series ids must be below this, because a query has an array with one element for each.
 MAX_SERIES_ID = 1 << 26
 
-# What decoding may raise for corrupt bytes.
+# Errors that decoding may raise for corrupt bytes.
 DECODING_ERRORS = (
     ValueError,
     TypeError,

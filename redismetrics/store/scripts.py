@@ -34,7 +34,7 @@ def script(name: str) -> Script:
     from importlib.resources import files
 
     package = files("redismetrics")
-    # Resources need not be files: the package may be imported from a zip file. Paths in one have a
+    # Resources need not be files: the package may be imported from a zip file, where paths have a
     # parent too.
     beside: Traversable = package.parent  # type: ignore[attr-defined]
     for folder in (package / "lua", beside / "lua"):

@@ -111,7 +111,7 @@ def _retention(
     return retention.readable(known.options, now_ms)
 
 
-# Of what record.lua makes the scores in `dirty` multiples.
+# The scores in `dirty` are multiples of this, set by record.lua.
 _DIRTY_US = 1_000_000
 
 
@@ -133,7 +133,7 @@ class _ShardState(NamedTuple):
         state = RecordState.unpack(self.packed)
         stored = int(float(self.dirty or 0))
         if not stored % _DIRTY_US:
-            stored -= _DIRTY_US  # It is rounded up: not a time that is still to come.
+            stored -= _DIRTY_US  # It is rounded up, but must not be in the future.
         return state, max(stored, state.sealed) // 1000
 
 

@@ -10,10 +10,10 @@ from .driver import Operation
 
 log = logging.getLogger("redismetrics")
 
-# Metrics read in one round trip: bounds the memory of replies.
+# Metrics read per round trip, which bounds the memory of replies.
 METRICS_PER_TRIP = 1_000
 
-# Different warnings that are remembered, so that each is logged once.
+# Maximum number of different warnings to remember, so that each is logged once.
 MAX_WARNINGS = 1_000
 
 T = TypeVar("T")

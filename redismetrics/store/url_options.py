@@ -21,7 +21,7 @@ def _is_whole(text: str) -> bool:
 
 
 def _is_boolean(text: str) -> bool:
-    # redis-py takes any other text, such as "off", for true.
+    # redis-py interprets any other text, such as "off", as true.
     return text.lower() in ("1", "true", "yes", "0", "false", "no")
 
 
@@ -43,7 +43,7 @@ _TEXT: _Check = (_is_text, "text")
 _WHOLE: _Check = (_is_whole, "a whole number")
 _BOOLEAN: _Check = (_is_boolean, "true or false")
 
-# Options of every server, with the check of their values.
+# Options for all kinds of servers, with checks of their values.
 _OPTIONS: dict[str, _Check] = {
     "db": _WHOLE,
     "username": _TEXT,

@@ -14,8 +14,8 @@ from redismetrics.store.driver import Command, Operation
 from redismetrics.store.record_state import RecordState
 from redismetrics.store.replies import STAMP_BYTES, read_now_ms, reading
 
-# About how many blocks one slice has, or one for each metric if that is more: a slice takes several
-# commands for each metric, however few blocks it has.
+# Approximate number of blocks in one slice, or one per metric if that is more: a slice takes
+# several commands per metric, however few blocks it has.
 SLICE_BLOCKS = 512
 
 
@@ -99,7 +99,7 @@ def read_slice(
                 [RecordState.unpack(each).cut for each in replies[at]] for at in (0, -2)
             )
         # If a cut changed between the two reads, blocks may be missing without a trace. If the
-        # catalogue changed, the blocks may be those of a metric that is deleted. Read again.
+        # catalogue changed, the blocks may belong to a deleted metric. Read again.
         if before == cuts and replies[1] == replies[-1]:
             break
     found = []

@@ -21,8 +21,8 @@ class Channels:
         """Return what to subscribe to."""
         selection = self._selection
         if selection.patterns:
-            # Redis compares every message of all namespaces with every pattern that any client
-            # has, so all subscriptions have the same one; names are compared here.
+            # Redis compares every message of all namespaces with the patterns of all clients, so
+            # all subscriptions use the same pattern; names are compared here.
             names = [keys.channel_pattern(self._namespace)]
         else:
             names = [

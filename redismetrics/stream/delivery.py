@@ -20,8 +20,8 @@ log = logging.getLogger("redismetrics")
 
 Item = Sample | Summary | Gap | PositionMark
 
-# Bytes that the items of a queue may take: for each item of its limit, and at least. A sample
-# without much metadata takes about 400.
+# Maximum bytes of a queue: per item of its limit, and in total at least. A sample without much
+# metadata takes about 400.
 _BYTES_PER_ITEM, _MIN_BYTES = 1 << 10, 1 << 20
 
 
@@ -35,8 +35,8 @@ class DeliveryQueue:
         self.limit = limit
         self.max_bytes = max(_BYTES_PER_ITEM * limit, _MIN_BYTES)
         self.missed = 0
-        # Messages that could not be read. Their error waits at most once: otherwise many of them
-        # would push out samples.
+        # Messages that could not be read. Their error is queued at most once: otherwise many of
+        # them would push out samples.
         self.unreadable = 0
         self._is_unreadable_queued = False
         self.closed = False
@@ -67,7 +67,7 @@ class DeliveryQueue:
         if self.closed:
             return
         if missing is not None:
-            # What waits is older still.
+            # Waiting items are even older.
             while self._items:
                 self._drop(self._pop())
             self._drop(missing)
@@ -136,7 +136,7 @@ class DeliveryQueue:
             log.warning("dropped an error of a live stream, because its reader is slow: %s", item)
             return
         if isinstance(item, PositionMark):
-            # What follows still belongs to it.
+            # The following items still belong to it.
             self._dropped_mark = item
             return
         gap = item
@@ -173,7 +173,7 @@ class ThreadQueue(DeliveryQueue):
             self._changed.notify_all()
 
     def close(self) -> None:
-        # In a forked child the lock may be held for ever by a thread that the child does not have.
+        # In a forked child, the lock may be held for ever by a thread that the child does not have.
         if os.getpid() != self._pid:
             return
         with self._changed:

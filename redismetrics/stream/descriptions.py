@@ -41,7 +41,7 @@ class Descriptions:
         if isinstance(described, FormatMismatch):
             return
         if described.definition is None:
-            # Anybody who may publish can invent names.
+            # Anyone who may publish can invent names.
             self._known.pop(metric, None)
         else:
             self._known[metric] = described

@@ -58,15 +58,15 @@ _POLL = 0.2
 # Seconds before the next attempt to connect.
 _RECONNECT = 0.2
 
-# Seconds for which blocks that are caught up wait for room in a full queue.
+# Seconds that blocks read to catch up wait for room in a full queue.
 _PATIENCE = 10.0
 
-# Seconds of silence after which the connection is tested by a ping, and seconds without a reply
-# after which it is given up.
+# Seconds of silence before the connection is tested with a ping, and seconds without a reply before
+# it is given up.
 PING_AFTER = 5.0
 
-# About how many blocks of the logs are read for a reader that resumes. Beyond them it gets a gap,
-# because the stream must not read a day of logs for each client that reconnects.
+# Approximate number of log blocks to read for a resuming reader. Beyond that, it gets a gap,
+# because the stream must not read a day of logs for each reconnecting client.
 _MAX_RESUME_BLOCKS = 1 << 15
 
 _Tags = dict[str, str]
@@ -104,10 +104,10 @@ class Feed:
         self._stamps: dict[str, bytes] = {}
         self._channels = Channels(namespace, self._selection, 0)
         self._shards = 1
-        # A namespace that is not created yet may get more than one shard.
+        # A namespace that has not been created yet may get more than one shard.
         self._shards_final = False
-        # The clock of each shard when this subscription began. The shared connection may still have
-        # to deliver what was recorded before: *_joined* is empty once it can't any more.
+        # The clock of each shard when this subscription began. The shared connection may still
+        # deliver earlier blocks: *_joined* is empty once it no longer can.
         self._began: dict[int, int] = {}
         self._joined: dict[int, int] = {}
         self._positions: dict[int, Position] = {}
@@ -119,12 +119,12 @@ class Feed:
         self._received: Received = {}
         self._resume_from: Received | None = None
         self._resumed: dict[int, Resumed] = {}
-        # The server's time up to which nothing was missed.
+        # The server's time up to which nothing has been missed.
         self._complete_ms = 0
         # The server's time minus the monotonic clock.
         self._offset_ms = 0.0
         self._connected = False
-        # The text of the error that was delivered last, so that it is delivered once.
+        # The text of the last delivered error, so that it is delivered only once.
         self._last_error = ""
 
     def track(self, received: Received | None) -> None:
@@ -171,7 +171,7 @@ class Feed:
         """Prepare to subscribe again. Errors that retrying cannot fix are delivered, once."""
         self._connected = False
         if isinstance(error, FellBehind):
-            # The connection is good, and what its feeds know of the metrics still holds.
+            # The connection is good, and what its feeds know about the metrics is still valid.
             return
         yield Leave()
         if queue.closed:
@@ -258,7 +258,7 @@ class Feed:
         for shard in range(self._shards):
             position = self._positions[shard]
             state = yield Run(catch_up.shard_state(self._namespace, shard, position.writer))
-            # After a failover, or with the data gone, the server knows less than this feed.
+            # After a failover or a loss of data, the server knows less than this feed.
             if state.sequence < position.sequence or state.clock + 1 < position.clock:
                 position = self._restart_position(shard, state)
                 queue.put([_gap(since_ms, state.now_ms)])
@@ -304,7 +304,7 @@ class Feed:
             ),
             default=0,
         )
-        # A gap that was delivered before the connection was lost again is not repeated.
+        # A gap delivered before the connection was lost again is not repeated.
         if cut > self._reported_cut.get(shard, 0):
             self._reported_cut[shard] = cut
             queue.put([_gap(max(since_ms, position.clock // 1000), cut // 1000)])
@@ -357,7 +357,7 @@ class Feed:
                 continue
             stamp = each.stamp or stamp_at_end(block.tail)
             if is_same_store and stamp and self._stamps.get(each.name, stamp) != stamp:
-                # A new store may have another number of shards, and a clock of its own.
+                # A new store may have a different number of shards, and its own clock.
                 is_same_store, self._joined = False, {}
                 yield from self._find_shards()
                 shard = keys.shard_of(each.name, self._shards)
@@ -366,8 +366,8 @@ class Feed:
         return decoded
 
     def _is_delivered(self, shard: int, name: str, block: Block) -> bool:
-        # It may have come from the log. Its clock does not tell: a failover can give the same block
-        # another one.
+        # It may have come from the log. Its clock cannot tell: a failover can give the same block a
+        # different clock.
         return self._writers.has(shard, block.writer, block.sequence, name)
 
     def _process_block(
@@ -376,7 +376,7 @@ class Feed:
         """Deliver the samples of a block, of whose metric *known* was read."""
         shard, name, stamp = each.metric.shard, each.metric.name, each.metric.stamp
         block = each.block
-        # The same batch may have had it already.
+        # The same batch may already have delivered it.
         if self._is_delivered(shard, name, block):
             return
         try:
@@ -384,7 +384,7 @@ class Feed:
                 raise known
             if known.definition is not None:
                 self._stamps[name] = known.stamp
-            # The samples were deleted meanwhile, or come from another store.
+            # The samples have been deleted in the meantime, or come from another store.
             if stamp and known.stamp != stamp:
                 return
             if known.definition is not None and self._selection.has_type(known.definition.type):

@@ -25,10 +25,10 @@ from .relay import Relay
 from .steps import Compute, Describe
 from .wire import AsyncWire, Wire
 
-# Seconds for which a connection that nobody needs any more may take to close by itself.
+# Seconds that a connection that is no longer needed may take to close by itself.
 _PATIENCE = 0.5
 
-# Seconds of small computations in an event loop after which other tasks have their turn.
+# Seconds of small computations in an event loop before other tasks get their turn.
 _PAUSE_AFTER = 0.005
 
 log = logging.getLogger("redismetrics")
@@ -151,8 +151,8 @@ async def _arun(relay: Relay, wire: AsyncWire) -> None:
         log.exception("BUG: the connection of a live stream ended")
 
 
-# By the process, so that a forked child makes its own. Setting a default is atomic. A hub refers to
-# no client while nobody listens, so it ends with its client.
+# By process, so that a forked child creates its own. Setting a default is atomic. A hub does not
+# reference a client while nobody listens, so it ends with its client.
 _hubs: WeakKeyDictionary[Store, dict[int, Hub]] = WeakKeyDictionary()
 _loop_hubs: WeakKeyDictionary[LoopClients, WeakKeyDictionary[AbstractEventLoop, LoopHub]] = (
     WeakKeyDictionary()

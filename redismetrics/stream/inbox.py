@@ -16,8 +16,8 @@ from redismetrics.model.time import monotonic
 
 from .messages import Message, batch_length
 
-# Messages that may wait for a feed, and their bytes; a larger single message may wait alone. All
-# feeds of a client share the bytes of one message.
+# Maximum number of messages waiting for a feed, and their bytes; a larger single message may wait
+# alone. All feeds of a client share the bytes of a message.
 MAX_MESSAGES, MAX_BYTES = 10_000, 4 << 20
 
 
@@ -88,7 +88,7 @@ class Inbox:
         return taken
 
     def _raise_error(self) -> None:
-        # Each feed raises an error of its own: a traceback belongs to one thread.
+        # Each feed raises a separate error, because a traceback belongs to one thread.
         if self._error is not None:
             raise type(self._error)(*self._error.args) from self._error
 

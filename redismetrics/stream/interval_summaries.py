@@ -19,8 +19,8 @@ from redismetrics.model.validation import MetricType
 # The shortest interval, in seconds.
 MIN_INTERVAL = 0.1
 
-# Rows of one metric that are collected before they are merged to one row per series, which bounds
-# the memory that a long interval takes.
+# Rows of one metric to collect before they are merged to one row per series, which bounds the
+# memory of a long interval.
 MAX_ROWS = 50_000
 
 

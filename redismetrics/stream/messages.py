@@ -8,16 +8,16 @@ from itertools import islice
 from redismetrics.columnar import block_codec
 from redismetrics.columnar.block_codec import Block
 
-# Bytes of a message from which decoding it, or making samples of it, would block an event loop for
+# Bytes of a message from which decoding it, or building its samples, would block an event loop for
 # more than about 2 ms. A block has at most as many rows as bytes.
 LARGE = 2048
 
-# Blocks that are processed together, and their bytes; a larger single block is a batch of its own.
-# What is not known of their metrics is read at once.
+# Blocks to process together, and their bytes; a larger single block is a separate batch. Unknown
+# data about their metrics is read in one go.
 BATCH_BLOCKS, BATCH_BYTES = 512, 1 << 17
 
-# Decoded blocks that are kept for the other feeds of a client, and their bytes; and the bytes of a
-# row of a decoded block.
+# Decoded blocks to keep for the other feeds of a client, and their bytes; and the bytes per row of
+# a decoded block.
 _MAX_BLOCKS, _MAX_BYTES = 64, 64 << 20
 _ROW_BYTES = 50
 

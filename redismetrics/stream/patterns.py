@@ -5,7 +5,7 @@ import re
 
 def glob_to_regex(pattern: str) -> str:
     """Return a regular expression that matches whole names like Redis (stringmatchlen)."""
-    # What is between the stars.
+    # The parts between the stars.
     parts, at = [""], 0
     while at < len(pattern):
         sign, at = pattern[at], at + 1
@@ -18,8 +18,8 @@ def glob_to_regex(pattern: str) -> str:
             parts[-1] += "." if sign == "?" else re.escape(sign)
     if len(parts) == 1:
         return parts[0]
-    # The first position at which a part matches is as good as any later one. The atomic group
-    # prevents backtracking, which could take exponential time on names that do not match.
+    # The first position where a part matches is as good as any later one. The atomic group prevents
+    # backtracking, which could take exponential time for names that do not match.
     between = "".join(f"(?>.*?{part})" for part in parts[1:-1] if part)
     return f"{parts[0]}{between}.*{parts[-1]}"
 

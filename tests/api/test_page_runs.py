@@ -110,9 +110,7 @@ def test_table_is_sorted_by_keyboard(browser: Any, address: str) -> None:
         assert names(page) == ["r1", "r2", "r10"]
         assert "sort=seconds&down=0" in page.url
         page.get_by_role("button", name="Highest").press("Enter")
-        expect(page.get_by_role("button", name="Highest")).to_have_attribute(
-            "aria-pressed", "true"
-        )
+        expect(page.get_by_role("button", name="Highest")).to_have_attribute("aria-pressed", "true")
         expect(page.get_by_role("button", name="Highest")).to_be_focused()
         page.get_by_role("button", name="Best").press("Enter")
         expect(best).to_have_attribute("aria-sort", "descending")

@@ -13,7 +13,7 @@ from .http import post_json
 from .outbox import Outbox
 from .texts import generator_url
 
-# Alerts of one request.
+# Maximum number of alerts per request.
 BATCH = 64
 
 
@@ -21,7 +21,7 @@ def needs_sending(alert: Alert, sent_at: int, now: int, resend_delay_ms: int) ->
     """Return whether an alert last sent at *sent_at* must be sent now; times in ms."""
     if alert.state == PENDING:
         return False
-    # As in Prometheus, not yet when just the delay has passed.
+    # As in Prometheus: not yet when exactly the delay has passed.
     return alert.resolved_at > sent_at or sent_at + resend_delay_ms < now
 
 

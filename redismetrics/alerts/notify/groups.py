@@ -132,7 +132,7 @@ def _needs_update(
     if firing - entry.firing:
         return True
     if not firing:
-        # Everything is over: say so once, if anything was ever sent as firing.
+        # Everything is resolved: send this once, if anything was ever sent as firing.
         return bool(entry.firing)
     if sends_resolved and resolved - entry.resolved:
         return True

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any
 
-# Bytes of a receiver's answer that are read: it says what was refused.
+# Bytes of a receiver's response to read, because it says what was rejected.
 _MAX_REPLY = 2_000
 
 

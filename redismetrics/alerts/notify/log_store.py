@@ -25,7 +25,7 @@ def read_log(namespace: str) -> Operation[dict[str, Sent]]:
             with reading("an entry of the log of notifications"):
                 found[name.decode()] = _unpack(data)
         except FormatMismatch as error:
-            # Its group is notified as if it were new.
+            # Its group is treated as new.
             skip(f"what was sent to {name.decode(errors='replace')!r}", error)
     return found
 

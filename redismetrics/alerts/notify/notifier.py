@@ -45,18 +45,18 @@ class Notifier:
         self._namespace, self._config, self._holder = namespace, config, holder
         self._lease_ms = lease_ms
         self._fence = 0
-        # When this process began to notify; Unix ms.
+        # When this process started notifying; Unix ms.
         self._since = 0
         self._log: dict[str, Sent] = {}
-        # What outboxes may still hold, by its field.
+        # Notifications that outboxes may still hold, by field.
         self._handed_on: dict[str, Notification] = {}
-        # Alerts that are over, by their fingerprints, until all receivers that know that they fired
-        # are told. Redis forgets them earlier.
+        # Resolved alerts by fingerprint, until all receivers that know they fired have been
+        # notified. Redis forgets them earlier.
         self._over: dict[str, Alert] = {}
         self._lock = threading.Lock()
         self._taken: list[Notification] = []
-        # When what was handed on may be handed on again, by its field: the log says nothing of what
-        # a receiver refuses.
+        # When a queued notification may be queued again, by field: the log does not record what a
+        # receiver rejects.
         self._next_at: dict[str, int] = {}
         self.outboxes = {
             (receiver.name, way): Outbox(f"{receiver.name}/{way}", send, self._note)
@@ -85,7 +85,7 @@ class Notifier:
             outbox = self.outboxes[each.receiver.name, each.way]
             if each.field in self._next_at:
                 continue
-            # In this order: what the outbox no longer holds is noted as taken.
+            # In this order: what the outbox no longer holds counts as accepted.
             if not outbox.holds(each.field) and not self._was_taken(each.field):
                 outbox.put(each.field, each)
                 self._handed_on[each.field] = each
@@ -138,7 +138,7 @@ class Notifier:
             return False
         if lease.fence != self._fence:
             self._lose()
-            # First the log: without it all that fires would be sent again.
+            # First the log: without it, all firing alerts would be sent again.
             self._log = run(client, read_log(self._namespace))
             self._fence, self._since = lease.fence, now
         return True

@@ -108,7 +108,7 @@ class Outbox(Generic[T]):
                     continue
                 if self._stopped or is_forgotten:
                     continue
-                # First in line again, unless a newer one waits.
+                # Back to the front of the queue, unless a newer one is waiting.
                 self._waiting = (
                     {key: thing, **self._waiting} if key not in self._waiting else (self._waiting)
                 )

@@ -64,7 +64,7 @@ def import_apprise() -> Any:
         raise MissingExtra(
             "apprise_configs need apprise: pip install 'redismetrics[alerts]'"
         ) from error
-    # It logs URLs at a level below.
+    # It logs URLs at a lower level.
     logging.getLogger("apprise").setLevel(logging.CRITICAL)
     return apprise
 
@@ -85,7 +85,7 @@ def _service(name: str, way: Apprise, templates: Iterable[str]) -> Any:
 def _send_by_apprise(service: Any, title: str, body: str, *, is_firing: bool) -> None:
     apprise = import_apprise()
     kind = apprise.NotifyType.FAILURE if is_firing else apprise.NotifyType.SUCCESS
-    # As text: apprise escapes what the service would take for markup.
+    # As plain text: apprise escapes what the service would interpret as markup.
     text = apprise.NotifyFormat.TEXT
     if not service.notify(title=title, body=body, notify_type=kind, body_format=text):
         raise SendingFailed("apprise could not deliver it")

@@ -20,7 +20,7 @@ from .groups import Notification
 MAX_TITLE = 200
 MAX_BODY = 16_000
 
-# A service may take these for mentions of people, markup or the end of a line.
+# A service may interpret these as mentions, markup or line breaks.
 _MENTION = re.compile(r"(?<!\w)@(?=\w)|<(?=[!@#])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 

@@ -24,7 +24,7 @@ MAX_OUTPUT = 64 * 1024
 MAX_STEPS = 100_000
 MAX_DEPTH = 50
 
-# Nothing: no final value, which is different from nil.
+# No value at all, which is different from nil.
 _NOTHING = object()
 
 

@@ -20,10 +20,10 @@ from .go_format import float_text, joined, printf, shown, type_name
 from .humanize import humanize, humanize_1024, humanize_duration, humanize_percentage
 from .regular_expressions import matches, replace_all
 
-# Samples that a query of a template may return.
+# Maximum number of samples returned by a query in a template.
 MAX_SAMPLES = 1000
 
-# What a template asks: an expression; the result is (labels, value) of each series.
+# A query in a template: takes an expression, returns (labels, value) of each series.
 Query = Callable[[str], Sequence[tuple[dict[str, str], float]]]
 
 
@@ -252,7 +252,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "safeHtml": text,
     "urlQueryEscape": lambda value: urllib.parse.quote_plus(text(value)),
 }
-# These need the rule that is evaluated; `and` and `or` do not evaluate all their arguments.
+# These need the evaluated rule; `and` and `or` do not evaluate all their arguments.
 OTHERS = frozenset({"and", "or", "query", "now", "externalURL", "pathPrefix", "tmpl"})
 NAMES = frozenset(FUNCTIONS) | OTHERS
 

@@ -284,7 +284,7 @@ class _TemplateParser:
         if token.text.startswith("`"):
             return token.text[1:-1]
         try:
-            # Go's escapes are Python's, apart from \a to \v, which are the same in both.
+            # Go's escapes; \a to \v are the same as in Python.
             found: str = ast.literal_eval(token.text)
         except (ValueError, SyntaxError) as error:
             raise self.error(f"bad string syntax: {token.text}") from error

@@ -53,7 +53,7 @@ def _expanded(word: str) -> list[float | Stale | None]:
     value = _number(repeated["first"])
     step = _number(repeated["step"]) if repeated["step"] else 0.0
     values: list[float | Stale | None] = []
-    # Added up, as Prometheus does, so that the roundings are the same.
+    # Added up like Prometheus, so that the rounding is the same.
     for _ in range(int(repeated["times"]) + 1):
         values.append(value)
         value += step

@@ -83,7 +83,7 @@ class _Run:
         self.engine = MemoryEngine()
         self.states = [[RuleState() for _ in group.rules] for group in groups]
         self.around = Surroundings(test.external_labels, test.external_url)
-        # Times of the tests of alerts, by the evaluation that shows them.
+        # Times of alert tests, by the evaluation that they refer to.
         self.waiting: dict[int, list[AlertTest]] = {}
 
     def failures(self) -> list[str]:

@@ -90,7 +90,7 @@ def parse_test_file(data: bytes) -> RuleTestFile:
 class _TestFileParser:
     def __init__(self) -> None:
         self.reader = YamlReader()
-        # What is wrong with contents. Reported after what is wrong with the types.
+        # Errors in contents, which are reported after errors in types.
         self.problems: list[str] = []
 
     def file(self, root: Value) -> RuleTestFile:

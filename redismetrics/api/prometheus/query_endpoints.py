@@ -80,7 +80,7 @@ async def _respond(
         raise InvalidQuery(
             f'invalid parameter "lookback_delta": it must be above 0, got {lookback} ms'
         )
-    # It begins now: time in the queue counts.
+    # The budget starts now: time in the queue counts.
     budget = evaluation.budget(values["timeout"])
 
     def run() -> Response:

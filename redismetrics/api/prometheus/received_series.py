@@ -18,7 +18,7 @@ from redismetrics.promql.mapping.samples import STALE_METADATA
 _STALE = 0x7FF0000000000002
 # Series whose last value is remembered for that.
 _MAX_REMEMBERED = 200_000
-# Messages of refused series that a response repeats.
+# Maximum number of messages about rejected series in a response.
 _MAX_MESSAGES = 3
 
 
@@ -91,7 +91,7 @@ class SeriesReceiver:
                     )
                     self._metrics.internals.declare_default(each.metric_family_name, definition)
                 except InvalidMetric:
-                    # Its help is too long, or its name is not one of ours: the samples say so.
+                    # Its help is too long, or its name is invalid: its samples report that.
                     continue
                 metric_count += 1
 
@@ -132,7 +132,7 @@ class SeriesReceiver:
                     received.refused["not finite"] += 1
                     continue
                 if last is None:
-                    # Nothing of it came to this process: there is nothing to end.
+                    # This process received nothing of it, so there is nothing to end.
                     continue
                 value, metadata = last, STALE_METADATA
             if time_ms < bounds.oldest_ms:

@@ -24,9 +24,9 @@ from .evaluation import PromqlService
 
 Values = Mapping[str, Any]
 
-# The version of Prometheus whose API and PromQL this server speaks: Grafana chooses by it.
+# The version of Prometheus whose API and PromQL this server implements. Grafana depends on it.
 _PROMETHEUS_VERSION = "3.5.0"
-# Metrics that `status/tsdb` lists without *limit*, as Prometheus does.
+# Metrics listed by `status/tsdb` without *limit*, as in Prometheus.
 _TOP = 10
 _OBJECT = envelope_schema({"type": "object"})
 
@@ -90,7 +90,7 @@ def _flags(evaluation: PromqlService) -> dict[str, str]:
 
 def _config(evaluation: PromqlService) -> dict[str, str]:
     labels = evaluation.options.external
-    # JSON texts are YAML.
+    # JSON is valid YAML.
     lines = [f"    {to_json(name)}: {to_json(value)}\n" for name, value in labels.items()]
     return {"yaml": "global:\n  external_labels:\n" + "".join(lines) if lines else "global: {}\n"}
 

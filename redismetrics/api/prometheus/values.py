@@ -12,9 +12,9 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
 )
-# The longest text of a number or a time. Longer ones have no use and take long to read.
+# Maximum length of a number or time. Longer ones are useless and slow to parse.
 _MAX_TEXT = 64
-# Times are within these years, in ms; Prometheus stands for "all" by times far beyond them.
+# Times are clamped to this range, in ms; Prometheus uses times far beyond it for "all".
 MIN_MS, MAX_MS = 0, 253_402_300_799_999
 # The longest duration, in ms: Go's, 292 years.
 _MAX_DURATION_MS = (1 << 63) // 1_000_000
@@ -38,7 +38,7 @@ def read_time(text: str, name: str) -> int:
         else:
             seconds = (at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
             return _cut(seconds * 1000 + float(f"0{fraction or ''}") * 1000)
-    # Go's smallest and largest time, which clients send for "since ever" and "for ever".
+    # Go's smallest and largest time, which clients send for "no limit".
     if text.startswith("-292273086-"):
         return MIN_MS
     if text.startswith("+292277025-"):

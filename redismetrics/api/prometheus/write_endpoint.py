@@ -19,7 +19,7 @@ from .received_series import Received, SeriesReceiver
 
 _PROTOBUF = "application/x-protobuf"
 _SNAPPY = "snappy"
-# What a client that speaks 2.0 sends in the Content-Type.
+# Sent in the Content-Type by clients that use version 2.0.
 _OTHER_VERSION = "io.prometheus.write.v2"
 
 

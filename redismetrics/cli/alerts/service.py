@@ -34,7 +34,7 @@ RULE_OPTIONS = {
     "--send-timeout",
     "--heartbeat-url",
 }
-# Seconds that the service gets to give back its leases.
+# Seconds for the service to release its leases.
 _STOP_TIMEOUT = 15.0
 
 

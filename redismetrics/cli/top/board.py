@@ -8,7 +8,7 @@ from typing import Any
 
 from redismetrics.model.sample import Summary
 
-# A rate is the mean of this many seconds.
+# A rate is the mean over this many seconds.
 RATE_SECONDS = 10.0
 TREND_MINUTES = 20
 
@@ -54,7 +54,7 @@ class Board:
         self.every = every
         self._rows: dict[str, MetricRow] = {}
         self._recent: dict[str, _Recent] = {}
-        # The interval in which the subscription began, of which only a part was received.
+        # The interval in which the subscription began, which was only partly received.
         self._first: int | None = None
         self._newest = 0
         self._newest_at = 0.0

@@ -23,7 +23,7 @@ RECENT = "5m"
 # Seconds after which a metric is queried again: on the screen, and elsewhere.
 _VISIBLE_AGE, _HIDDEN_AGE = 10.0, 60.0
 
-# Seconds: of waiting for the stream, and after an error.
+# Seconds to wait for the stream, and after an error.
 _PAUSE = 0.25
 
 # After a query, wait this many times its duration before the next one: queries then take a quarter

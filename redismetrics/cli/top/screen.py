@@ -42,11 +42,11 @@ from .view import COLUMNS, View
 _TICK = 0.25
 _KEYS = "n t s r l p sort, again reverses   / filter   space pause   arrows scroll   q quit"
 
-# The width of a terminal from which a column is shown.
+# The minimum terminal width for each column.
 _MIN_WIDTHS = {"last": 32, "p95": 42, "type": 60, "series": 60}
 _MIN_WIDTH_OF_TREND = 60 + TREND_MINUTES
 
-# Lines of the screen around the rows.
+# Number of screen lines around the rows.
 _OTHER_LINES = 4
 
 

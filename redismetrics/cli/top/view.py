@@ -10,7 +10,7 @@ COLUMNS = {"n": "name", "t": "type", "s": "series", "r": "rate", "l": "last", "p
 
 _MAX_FILTER = 200
 
-# Farther than any list is long.
+# Longer than any list.
 _END = 1 << 30
 
 

@@ -17,7 +17,7 @@ from .values import LocalValue, SharedGaugeValue
 
 log = logging.getLogger("redismetrics")
 
-# A function that takes 10 ms is called every 0.2 s at most.
+# A function that takes 10 ms is called at most every 0.2 s.
 SHARE = 0.05
 
 
@@ -51,7 +51,7 @@ class Callbacks:
             callback = _Callback(weakref.ref(gauge), gauge._value)
             gauge._value = LocalValue()
             self._callbacks.append(callback)
-            # The first recording starts the threads that call it from now on.
+            # The first recording starts the threads that will call it.
             self._sample(callback, gauge)
 
     def sample(self) -> None:

@@ -35,8 +35,8 @@ from .values import (
 
 log = logging.getLogger("redismetrics")
 
-# Values of one label, and series of one metric, that are kept apart. prometheus_client has no
-# limit; this one is far above what a page can show, and protects Redis.
+# Maximum number of values per label, and of series per metric. prometheus_client has no limit; this
+# one is far above what a page can show, and protects Redis.
 MAX_VALUES = 100_000
 
 # The mode of gauges with one value for all processes.
@@ -73,7 +73,7 @@ class Children:
         self._making = threading.local()
         # The type of each stored name, as this process declared it.
         self._types: dict[str, MetricType] = {}
-        # The names of the families that this process has made.
+        # The names of the families created by this process.
         self.families: set[str] = set()
 
     @property
@@ -108,7 +108,7 @@ class Children:
         state: tuple[Any, list[SeriesValue]] = getattr(self._making, "state", None) or (None, [])
         metric, made = state
         if kind is None or self.keeps_local:
-            # The sum of a histogram is made before its buckets.
+            # The sum of a histogram is created before its buckets.
             sums = [each for each in made if isinstance(each, HistogramSum)]
             return BucketValue(sums[0]) if sums and typ == "histogram" else LocalValue()
         mode = multiprocess_mode or SHARED_MODE
@@ -133,7 +133,7 @@ class Children:
         stored = names.stored_name(kind, metric_name)
         other = names.other_name(stored, kind)
         if self._types.get(other) == kind:
-            # Another metric of this process has the name, with another type.
+            # Another metric of this process has this name, with another type.
             return other
         if self._types.get(stored) == kind:
             return stored
@@ -209,7 +209,7 @@ def _bounds_of(metric: MetricWrapperBase | None) -> list[float]:
     bounds: Iterable[float] = metric._upper_bounds if isinstance(metric, Histogram) else ()
     finite = list(dict.fromkeys(bound for bound in bounds if math.isfinite(bound))) or [0.0]
     step = math.ceil(len(finite) / MAX_BUCKETS)
-    # The last one stays: beyond it is only +Inf.
+    # The last one is kept, because only +Inf follows.
     return finite[::-1][::step][::-1]
 
 

@@ -35,7 +35,7 @@ def take_over_metrics(children: Children, callbacks: Callbacks) -> None:
     """
     found = {id(each): each for each in (*_registered(), *gc.get_objects())}
     for metric in found.values():
-        # Not `isinstance`, which asks lazy objects of other packages for what they stand for.
+        # Not `isinstance`, which would make lazy objects of other packages resolve.
         if not issubclass(type(metric), (*_KINDS, *_LABEL_SETS)) or not metric._is_observable():
             continue
         if issubclass(type(metric), _LABEL_SETS):
@@ -43,7 +43,7 @@ def take_over_metrics(children: Children, callbacks: Callbacks) -> None:
         elif not _records(metric):
             _take_over(children, metric)
             if "_child_samples" in vars(metric):
-                # Set by `set_function`; the function itself is out of reach.
+                # Set by `set_function`; the function itself is not accessible.
                 callbacks.follow(metric, partial(_function_value, metric))
 
 
@@ -94,7 +94,7 @@ def _take_over(children: Children, metric: Any) -> None:
     if "_count" in before:
         metric._count.set(before["_count"])
         counts = [before["_count"]]
-    # The local number only: what it stands for is recorded as a whole.
+    # Only the local number, because the observations are recorded as a whole.
     metric._sum.begin_at(before["_sum"])
     _record_observations(children, metric, counts, before["_sum"])
 
@@ -104,7 +104,7 @@ def _record_observations(
 ) -> None:
     """Record the number of observations in each bucket, and their sum."""
     bounds = list(getattr(metric, "_upper_bounds", (0.0,)))
-    # Each bucket is represented by its bound, the last by something above all finite ones.
+    # Each bucket is represented by its bound, the last by a value above all finite ones.
     finite = [bound for bound in bounds if as_finite(bound) == bound]
     beyond = 2 * abs(finite[-1]) + 1 if finite else 0.0
     points = [

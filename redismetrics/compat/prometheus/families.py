@@ -49,7 +49,7 @@ def to_metrics(families: Iterable[Family], own: Own) -> dict[str, Metric]:
         same.sort(key=lambda each: each.definition.type != own.types.get(name))
         for family in same:
             kind = family.definition.type
-            # Two of one type become one: one was recorded with the API of redismetrics.
+            # Two of the same type are merged: one was recorded with the API of redismetrics.
             shown = name if kind == same[0].definition.type else names.other_name(name, kind)
             metric = metrics.get(shown)
             if metric is None:

@@ -18,7 +18,7 @@ from redismetrics.model.validation import (
     MetricType,
 )
 
-# An escaped name begins with it, as in Prometheus' own escaping scheme "values":
+# Prefix of escaped names, as in Prometheus' own escaping scheme "values":
 # https://prometheus.io/docs/instrumenting/escaping_schemes
 _PREFIX = "U__"
 _ESCAPED = re.compile(r"__|_([0-9A-Fa-f]{1,6})_|[^_]")
@@ -27,14 +27,14 @@ _KEPT = re.compile(r"[A-Za-z0-9]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # The tag that holds the labels beyond MAX_TAGS, as JSON.
 MORE_LABELS = "U__more_labels"
-# Hexadecimal digits of the hash at the end of what was cut.
+# Hexadecimal digits of the hash at the end of truncated text.
 _HASH_DIGITS = 16
 
 
 def stored_name(kind: str, name: str) -> str:
     """Return the name of a metric in Redis: that of its samples, with `_total` for counters."""
     text = f"{name}_total" if kind == "counter" else name
-    # What a name ends in must not be taken for that of `other_name`.
+    # The end of a name must not be mistaken for a suffix from `other_name`.
     return _escaped(text) if text.endswith(f":{kind}") else _stored(text)
 
 
@@ -72,7 +72,7 @@ def with_more_labels(labels: dict[str, str]) -> dict[str, str]:
     except (ValueError, RecursionError):
         return labels
     if not _are_stored_labels(found):
-        # A tag of that name that was recorded with the API of redismetrics.
+        # A tag with this name that was recorded with the API of redismetrics.
         return labels
     rest = {label: value for label, value in labels.items() if label != MORE_LABELS}
     return {**rest, **{_original(label): value for label, value in found.items()}}
@@ -117,7 +117,7 @@ def _original(stored: str) -> str:
         for part in parts
         if not part[1] or int(part[1], 16) <= 0x10FFFF
     )
-    # A name that `_escaped` did not make may stand for nothing that a page can show.
+    # A name not made by `_escaped` may decode to something that a page cannot show.
     return name if name and not _SURROGATE.search(name) else stored
 
 
@@ -125,7 +125,7 @@ def _stored_value(value: str) -> str:
     try:
         data = value.encode()
     except UnicodeEncodeError:
-        # A lone surrogate, as of a file name that is not UTF-8.
+        # A lone surrogate, such as from a file name that is not UTF-8.
         value = value.encode(errors="backslashreplace").decode()
         data = value.encode()
     return value if len(data) <= MAX_TAG_BYTES else _cut(value, MAX_TAG_BYTES)

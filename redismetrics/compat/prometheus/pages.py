@@ -28,8 +28,8 @@ from .unavailable import with_status
 
 log = logging.getLogger("redismetrics")
 
-# Seconds that a page waits until Redis has what this process recorded. Prometheus waits 10 for a
-# page, unless it is configured otherwise.
+# Seconds that a page waits until Redis has the samples of this process. Prometheus waits 10 s for a
+# page by default.
 FLUSH_SECONDS = 2.0
 _OF_ONE_PROCESS = (GCCollector, PlatformCollector, ProcessCollector)
 # All series, however long they are idle: see `Own.oldest_ms`.
@@ -55,7 +55,7 @@ class Pages:
     @property
     def are_stored(self) -> bool:
         """False while nothing is stored: inside a capture, and with ``none://``."""
-        # A sink in place of a URL: see `RecordingInternals.destination`.
+        # A sink instead of a URL: see `RecordingInternals.destination`.
         return isinstance(self._children.client.internals.destination, tuple)
 
     def shows_all(self, registry: CollectorRegistry) -> bool:
@@ -86,15 +86,15 @@ class Pages:
         }
         hidden: Set[str] = set()
         if len(others) == len(collectors):
-            # Metrics of this process that are in other registries only, or in none any more.
+            # Metrics of this process that are only in other registries, or no longer in any.
             hidden = self._children.families - recorded.keys()
-        # Collectors may set gauges: they run before what was recorded is sent.
+        # Collectors may set gauges, so they run before samples are sent.
         shown = [(metric, each) for each in others for metric in _own_metrics(each, recorded)]
         stored = self.read([metric for metric, _ in shown], recorded)
         for metric, collector in shown:
             found = stored.pop(metric.name, None)
             if found is not None and isinstance(collector, _OF_ONE_PROCESS):
-                # Recorded by `watch_process`, of all processes.
+                # Recorded by `watch_process`, for all processes.
                 metric.samples = []
             yield _merged(metric, found, recorded.get(metric.name))
         yield from (metric for name, metric in stored.items() if name not in hidden)

@@ -37,7 +37,7 @@ def remove_series(children: Children, metric: MetricWrapperBase, labels: Mapping
         return
     tags = names.stored_tags(labels, map(str, labels.values()))
     try:
-        # What was counted before the removal must not come after it.
+        # Counts made before the removal must not arrive after it.
         internals.settle(WAIT)
         for name in children.stored_names(metric):
             internals.run(delete_series(internals.query_context.namespace, name, tags))

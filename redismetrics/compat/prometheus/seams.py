@@ -49,7 +49,7 @@ def _making(children: Children) -> Callable[[Any], Any]:
         def init(self: Any, *args: Any, **kwargs: Any) -> None:
             with children.making(self) as made:
                 original(self, *args, **kwargs)
-            # Not before it is registered: the name may be taken.
+            # Not before it is registered, because the name may be taken.
             for value in made:
                 value.create()
 
@@ -75,7 +75,7 @@ def _record_label_sets(children: Children) -> None:
         def wrapper(original: Any) -> Any:
             def set_value(self: Any, value: Any) -> None:
                 original(self, value)
-                # Metrics that were made before have no such attribute.
+                # Metrics created earlier have no such attribute.
                 if getattr(self, "_redismetrics_records", True):
                     record(self, value)
 
@@ -112,7 +112,7 @@ def _remove_everywhere(children: Children) -> None:
                     original(self, *args)
                     return
                 with warnings.catch_warnings():
-                    # That this is not possible in the real multi-process mode.
+                    # The warning that this is not possible in the real multi-process mode.
                     warnings.simplefilter("ignore", UserWarning)
                     original(self, *args)
                 labels = labels_of(self, *args)
@@ -127,7 +127,7 @@ def _remove_everywhere(children: Children) -> None:
     _wrap(
         base, "remove", removing(lambda self, *row: dict(zip(self._labelnames, row, strict=True)))
     )
-    # Without label names there is nothing to clear.
+    # Without label names, there is nothing to clear.
     _wrap(base, "clear", removing(lambda self: {} if self._labelnames else None))
     if hasattr(base, "remove_by_labels"):
         _wrap(base, "remove_by_labels", removing(lambda self, labels: dict(labels) or None))
@@ -184,7 +184,7 @@ def _replace_multiprocess(pages: Pages) -> None:
         return pages.collect_all()
 
     def describe(self: Any) -> list[Metric]:
-        # Not by `collect`, which would read Redis and find names that are registered.
+        # Not through `collect`, which would read Redis and find registered names.
         return []
 
     @functools.wraps(real_mark)

@@ -11,7 +11,7 @@ from typing import Any
 from redismetrics.errors import StoreError, one_line
 
 STATUS = 503
-# Modules of frameworks, and their classes of errors that have a status.
+# Modules of frameworks, and their error classes with a status.
 _FRAMEWORKS = (
     ("starlette.exceptions", "HTTPException"),
     ("werkzeug.exceptions", "HTTPException"),
@@ -27,7 +27,7 @@ def with_status(error: StoreError) -> StoreError:
     raised: Any = type("PageUnavailable", bases, {"code": STATUS})
     made: Any = raised.__new__(raised, *error.args)
     made.args = error.args
-    # What the constructors of Starlette and Werkzeug set.
+    # Set by the constructors of Starlette and Werkzeug.
     made.status_code, made.detail, made.headers = STATUS, one_line(error), None
     made.description, made.response = one_line(error), None
     result: StoreError = made

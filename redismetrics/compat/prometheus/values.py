@@ -18,7 +18,7 @@ from redismetrics.model.validation import MetricType
 from redismetrics.recording.instruments import Instrument
 from redismetrics.recording.methods import ONE, Recording
 
-# The largest float, stored in place of infinity.
+# The largest float, stored instead of infinity.
 LARGEST = 1.7976931348623157e308
 
 _all: "weakref.WeakSet[_Local]" = weakref.WeakSet()
@@ -176,7 +176,7 @@ class SharedGaugeValue(SeriesValue):
     kind: MetricType = "gauge"
 
     def create(self) -> None:
-        # A change by nothing: the value of another process stays.
+        # A change by 0, which keeps the value of another process.
         self._append((-self._clock(), 0.0))
 
     def inc(self, amount: float) -> None:

@@ -32,9 +32,9 @@ except ImportError as _error:
 
 log = logging.getLogger("redismetrics")
 
-# Streams of one process whose state is remembered.
+# Maximum number of streams of one process whose state is remembered.
 _MAX_STREAMS = 100_000
-# Different reasons that are logged.
+# Maximum number of different reasons to log.
 _MAX_LOGGED = 1_000
 _INSTRUMENTS = (
     Counter,
@@ -116,7 +116,7 @@ class RedisMetricsExporter(sdk.MetricExporter):
         except RedisMetricsError as error:
             log.warning("an export is not confirmed: %s", error)
             return False
-        # Those of an export are logged and left out before they count as invalid.
+        # Invalid points of an export are logged and left out before they are counted as invalid.
         dropped = {key: count for key, count in result.dropped.items() if key != "invalid"}
         if dropped:
             log.warning("samples were dropped, perhaps of an export: %s", dropped)

@@ -12,7 +12,7 @@ from redismetrics.model.validation import MAX_NAME, MAX_TAG_BYTES, MAX_TAGS
 _INVALID_CHARACTER = re.compile(r"[^A-Za-z0-9_./:-]")
 _ANNOTATION = re.compile(r"\{([^{}]*)\}")
 _SPECIAL_UNITS = {"1": "", "%": "percent"}
-# Bytes of the hash at the end of a name that is cut.
+# Bytes of the hash at the end of a truncated name.
 _HASH_BYTES = 4
 
 

@@ -61,7 +61,7 @@ class OtlpRecorder:
 
     def _record(self, point: DataPoint, bounds: TimestampBounds) -> bool:
         """Record a point; return False if there is nothing to record."""
-        # Cut to milliseconds, which is what a sample stores.
+        # Truncated to milliseconds, the precision of samples.
         timestamp = point.time_ns // 1_000_000 / 1000 if point.time_ns else None
         bounds.check(timestamp)
         if isinstance(point.value, float) and not math.isfinite(point.value):
@@ -84,7 +84,7 @@ class OtlpRecorder:
         self, point: DataPoint, value: float | HistogramValue, timestamp: float | None
     ) -> None:
         if self._internals.settings.on_invalid == "drop":
-            # So that an invalid point is rejected, and not only counted.
+            # So that an invalid point is rejected, not just counted.
             number = 0.0 if isinstance(value, HistogramValue) else value
             self._metrics.check(
                 point.name, number, type=point.type, tags=point.tags, timestamp=timestamp
@@ -129,7 +129,7 @@ class OtlpRecorder:
         """
         known = self._internals.definition(point.name)
         if known is None:
-            # Of more bounds than a metric may have, use every second, third, ...
+            # If there are more bounds than a metric may have, use every second, third, ...
             step = math.ceil(len(bounds) / MAX_BUCKETS) or 1
             text = point.help.encode("utf-8", "replace")[:MAX_HELP_BYTES].decode("utf-8", "ignore")
             definition = define(

@@ -9,7 +9,7 @@ from redismetrics.model.validation import MetricType
 from .buckets import Buckets
 
 Temporality = Literal["delta", "cumulative", ""]
-# Different reasons that are reported for one export.
+# Maximum number of different reasons reported per export.
 _MAX_REASONS = 5
 
 

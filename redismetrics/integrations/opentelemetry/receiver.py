@@ -115,7 +115,7 @@ class Receiver:
                 self._limit.check(
                     self._metrics,
                     (point.name for point in points),
-                    # One series for each stream.
+                    # One series per stream.
                     {point.stream: point.tags for point in points}.values(),
                     has_new_series=lambda: (
                         not all(

@@ -1,8 +1,9 @@
 """Count the elements of a body before it is parsed, because a few bytes can describe many. Pure."""
 
-# Messages of one request, also attributes and their values. 4 MiB of usual points are 280,000.
+# Maximum number of messages in a request, including attributes and their values. 4 MiB of typical
+# points have 280,000.
 MAX_MESSAGES = 300_000
-# Elements of lists and objects of one JSON request; each takes about 1 us to parse.
+# Maximum number of elements of lists and objects in a JSON request; each takes about 1 µs to parse.
 MAX_JSON_ELEMENTS = 600_000
 
 _VARINT, _FIXED64, _BYTES, _GROUP_BEGIN, _GROUP_END, _FIXED32 = range(6)
@@ -68,7 +69,7 @@ def check_protobuf_size(body: bytes) -> None:
     if len(body) <= 2 * MAX_MESSAGES:
         return
     count = 0
-    # The messages around the one that is read: their fields, and where their rest begins and ends.
+    # The messages around the current one: their fields, and the start and end of the rest.
     unread = [(_SCHEMA["Request"], 0, len(body))]
     while unread:
         fields, position, end = unread.pop()
@@ -93,7 +94,7 @@ def check_protobuf_size(body: bytes) -> None:
             elif kind in (_FIXED64, _FIXED32):
                 position += 8 if kind == _FIXED64 else 4
             elif kind not in (_GROUP_BEGIN, _GROUP_END):
-                # The parser rejects it. It skips groups; here their content counts.
+                # The parser rejects this. It skips groups; here their contents count.
                 return
 
 

@@ -11,18 +11,18 @@ from .points import DataPoint, HistogramValue
 
 log = logging.getLogger("redismetrics")
 
-# A total with this many buckets takes the memory of one more stream.
+# A total with this many buckets takes as much memory as another stream.
 _BUCKETS_PER_STREAM = 16
 _MS = 1_000_000
 _SECOND = 1_000_000_000
-# A start time computed as "now minus uptime" moves by its rounding, which is 1 s at most, or by a
-# corrected clock. Two start times that are closer than this may be one.
+# A start time computed as "now minus uptime" varies by its rounding error, at most 1 s, or by a
+# clock correction. Two start times closer than this may be the same.
 _START_TOLERANCE_NS = 2 * _SECOND
-# Two processes do not start so close to each other; different float arithmetic does that.
+# Two processes do not start this close to each other; such differences come from float arithmetic.
 _SAME_START_NS = 10_000
 # Rounding error of a start time in seconds as a float.
 _FLOAT_ERROR_NS = 1_000
-# Clocks that differ less than this are taken for one.
+# Clocks that differ by less than this are considered equal.
 _CLOCK_TOLERANCE_NS = 2 * _SECOND
 # The time between measurement and arrival is constant if it changes less than this, and less than
 # a quarter of the interval between two points.
@@ -178,7 +178,7 @@ class StreamTotals:
         if newest is None or newest_key == key:
             return self._first(point)
         if newest.time_ns <= point.start_ns < time_ns:
-            # A restart that this object has seen.
+            # A restart observed by this object.
             return _Step(point.value, is_complete=True)
         added = _difference(point, newest.total)
         is_one = self._may_be_one(point, newest_key[1], last)
@@ -189,8 +189,8 @@ class StreamTotals:
             return _Step(added or None, newest.is_complete, newest.delay_ns, continues=newest_key)
         if last is None:
             return self._first(point)
-        # Both start times are in use, so they are two processes. The other one went on from our
-        # total, so all of it is still to be counted.
+        # Both start times are in use, so there are two processes. The other one continued from our
+        # total, so all of it must still be counted.
         step = self._next(point, last)
         total = point.value if last.is_complete else step.added
         return replace(step, added=total, shows_writers=True)
@@ -221,7 +221,7 @@ class StreamTotals:
         if point.start_ns >= self._since_ns:
             is_complete = is_younger or delay_ns <= _CLOCK_TOLERANCE_NS
             return _Step(point.value if is_complete else None, is_complete)
-        # If it may be younger, the sender's clock is behind ours, or the point comes late.
+        # If it may be younger, the sender's clock is behind ours, or the point is late.
         return _Step(None, is_complete=False, delay_ns=delay_ns if is_younger else None)
 
     def _next(self, point: DataPoint, last: _Last) -> _Step:
@@ -230,7 +230,7 @@ class StreamTotals:
             change_ns = abs(point.time_ns - self._clock_ns() - last.delay_ns)
             interval_ns = point.time_ns - last.time_ns
             if change_ns < min(_CONSTANT_DELAY_NS, interval_ns // 4):
-                # Late points would catch up. So the clock is behind, and the stream is complete.
+                # Late points would catch up, so the clock is behind, and the stream is complete.
                 return _Step(point.value, is_complete=True)
         added = _difference(point, last.total)
         # A total that decreases has restarted without a new start time.

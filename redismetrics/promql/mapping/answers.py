@@ -28,9 +28,10 @@ from .reads import CHANGES, MappingOptions, lookback_of, slots_query
 from .samples import gauge_samples
 
 NAME = "__name__"
-# Metrics that are read in one round trip: bounds the memory.
+# Metrics read per round trip, which bounds the memory.
 _METRICS_AT_ONCE = 50
-# Functions of a window of distributions that only ask whether, or how often, there was one.
+# Functions of a window of distributions that only need to know whether, or how often, there was
+# one.
 _OF_PRESENCE = ("count_over_time", "present_over_time", "absent_over_time")
 # Functions of a window of samples that look for resets of counters.
 _OF_RESETS = ("increase", "rate", "irate", "resets")
@@ -66,7 +67,7 @@ def _answer(
 ) -> Operation[Selected]:
     shown = matching_names(names, selector.matchers)
     parts: list[Part] = []
-    # A metric of that name comes first.
+    # A metric with this name takes precedence.
     if not shown and names_marks(selector.matchers):
         marks = yield from mark_samples(context, selector, budget, options.external)
         return Selected([marks])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-# How far a range goes back, and its step, if neither is given.
+# The default length of a range, and its default step.
 _DEFAULT_RANGE_MS = HOUR
 _DEFAULT_STEP = "1m"
 # Prometheus' limit of points of each series.

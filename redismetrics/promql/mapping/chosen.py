@@ -60,7 +60,7 @@ def _choose(
     may_be_equal = LABELS_TAG in keys or any("" in tags.values() for tags in series.values())
     chosen: dict[tuple[tuple[str, str], ...], int] = {}
     found: list[Labels] = []
-    # The answer of each condition to each value: a value occurs in many series.
+    # The result of each condition for each value, because a value occurs in many series.
     answers: list[dict[str, bool]] = [{} for _ in conditions]
     for number, tags in series.items():
         own = {names[key]: value for key, value in tags.items() if value and key != LABELS_TAG}

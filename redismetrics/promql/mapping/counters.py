@@ -73,7 +73,7 @@ class CounterMath:
         if with_totals and len(self.slots.owners):
             seen = np.full(len(self.slots.series), -1.0)
             np.maximum.at(seen, self.slots.owners, self.slots.totals[:, 0])
-            # What is not read any more, or was lost, is still in the total.
+            # Data that is no longer readable, or was lost, is still in the total.
             found |= (seen[:, None] <= times) & (seen[:, None] >= times - horizon)
         return found
 

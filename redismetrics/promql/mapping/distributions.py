@@ -43,7 +43,7 @@ def distributions(
     for table, width in slots.tables:
         end = np.maximum(np.minimum(table.slot + width, slots.now_ms), table.slot + 1)
         first, size = _windows(selector, table.slot, end)
-        # Before the arrays are made: a row may be in thousands of windows.
+        # Before the arrays are created, because a row may be in thousands of windows.
         budget.read(int((size * (table.size + 1)).sum()))
         spread = _spread(selector, table.series, first, size)
         chosen = table.rows(spread.row)

@@ -137,7 +137,7 @@ def place(rows: Sequence[IncrementRows], series: int, edges: Ints) -> Placement:
         first, last = part.numbers(edges)
         line = part.series * width
         np.maximum.at(latest, line + first, part.end - 1)
-        # How many edges are inside each row.
+        # The number of edges inside each row.
         cuts = last - first
         parts.append(_shared_out(part, edges, first, cuts) if cuts.any() else Cells(line + last))
     return Placement(series, edges, _last_recorded(latest, series, edges), parts)

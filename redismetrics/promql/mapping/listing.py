@@ -23,7 +23,7 @@ from .reads import MappingOptions
 
 Matchers = tuple[Matcher, ...]
 
-# Metrics whose series are read in one round trip: bounds the memory.
+# Metrics whose series are read per round trip, which bounds the memory.
 _METRICS_AT_ONCE = 200
 
 

@@ -10,8 +10,8 @@ from redismetrics.exposition.names import family_names
 from redismetrics.exposition.self_metrics import page_families, reserved_families
 from redismetrics.model.definition import Definition
 
-# What a name on the page shows of a metric. A distribution is a histogram under its own name, and
-# the labels are those of an info or state set.
+# The form of a metric under a name on the page. A distribution is a histogram under its own name;
+# the labels form is for an info or state set.
 Form = Literal["gauge", "counter", "bucket", "sum", "count", "distribution", "labels"]
 
 _FORMS: Mapping[str, tuple[tuple[Form, str], ...]] = {
@@ -28,7 +28,7 @@ _FORMS: Mapping[str, tuple[tuple[Form, str], ...]] = {
 }
 
 
-# What the name in a TYPE line has behind the family's name.
+# Suffix of the name in a TYPE line.
 _FAMILY_SUFFIXES = {"counter": "_total", "info": "_info"}
 
 

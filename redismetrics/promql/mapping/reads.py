@@ -16,15 +16,15 @@ from .chosen import series_chooser
 from .label_sets import all_series
 from .page import Form
 
-# Functions of a window that are known from exact changes.
+# Functions of a window that can be computed from exact changes.
 CHANGES = ("increase", "rate", "delta")
 # Functions of a window that need only the last point of each slot, or whether there is one.
 _LAST_POINT = ("last_over_time", "present_over_time", "absent_over_time")
 
-# Slots of one series that a selector reads at most, if coarser ones are fine enough for its step:
-# as many as a range query may have steps.
+# Maximum slots per series that a selector reads, if coarser ones are fine enough for its step: the
+# maximum number of steps of a range query.
 _MAX_SLOTS = 11_000
-# Widths of slots, and of how much time each makes a slot; exact samples count as one in 15 s.
+# Widths of slots, and the time that each counts for; exact samples count as one per 15 s.
 _WIDTHS = ((0, 15 * SECOND), (MINUTE, MINUTE), (HOUR, HOUR), (DAY, DAY))
 
 
@@ -80,7 +80,7 @@ def slots_query(
         elif not selector.range:
             since = selector.start - lookback_of(definition, selector, options)
     elif selector.function in CHANGES or (form == "distribution" and selector.range):
-        # Further back for whether a series was there at all.
+        # Further back, to find out whether a series was present at all.
         since = selector.start - max(selector.range, options.idle_ms)
     elif form == "distribution":
         since = 0

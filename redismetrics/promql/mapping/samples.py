@@ -14,7 +14,7 @@ from redismetrics.queries.slots import SeriesSlots
 from .chosen import named
 from .increments import IncrementRows
 
-# The metadata of a sample that ends its series, as remote write demands: the last value once more.
+# The metadata of a sample that ends its series, as in remote write; it repeats the last value.
 STALE_METADATA = {"stale": True}
 _STALE = pack_metadata(STALE_METADATA)
 
