@@ -35,8 +35,9 @@ __all__ = ["admin", "make_metrics", "make_worker", "metrics", "other"]
 hypothesis.settings.register_profile("redismetrics", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("redismetrics")
 
-# Seconds that a test takes on average, to order the files.
-SLOW, QUICK = 3.0, 0.04
+# Seconds that a test takes on average, to order the files; one with a time limit of its own takes
+# a part of that.
+SLOW, QUICK, OF_LIMIT = 3.0, 0.04, 1 / 30
 
 _numbers = itertools.count(1)
 
@@ -86,8 +87,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         seconds: Counter[Path] = Counter()
         for item in items:
-            seconds[item.path] += SLOW if item.get_closest_marker("slow") else QUICK
+            seconds[item.path] += _expected_seconds(item)
         items.sort(key=lambda item: seconds[item.path], reverse=True)
+
+
+def _expected_seconds(item: pytest.Item) -> float:
+    if not item.get_closest_marker("slow"):
+        return QUICK
+    limit = item.get_closest_marker("timeout")
+    return limit.args[0] * OF_LIMIT if limit else SLOW
 
 
 def pytest_report_header() -> str:

@@ -20,8 +20,8 @@ from tests.fixtures.copies import (
     Stopped,
     answers,
     copied,
+    expires_ms,
     is_open,
-    now_ms,
     work,
 )
 from tests.fixtures.servers import Server
@@ -81,7 +81,7 @@ def test_with_the_same_number_of_shards_all_keys_are_equal(
         expiring = [key for key in contents(ours, namespace) if ours.pttl(key) > 0]
         assert len(expiring) > 5
         for key in expiring:
-            assert abs((ours.pttl(key) + now_ms(ours)) - (theirs.pttl(key) + now_ms(theirs))) <= 100
+            assert abs(expires_ms(ours, key) - expires_ms(theirs, key)) <= 100
         assert contents(theirs, namespace) == contents(ours, namespace)
 
 

@@ -164,7 +164,7 @@ def test_share_of_a_dead_worker_is_taken_over(
     now_ms, _ = run(dead.client(), queue.heartbeat(namespace, dead.id))
     one.pass_once()
     assert 0 < len(waiting(admin, namespace)) < 40
-    admin.zadd(keys.workers(namespace), {dead.id: now_ms - stats.ALIVE_MS + 5_000})
+    admin.zadd(keys.workers(namespace), {dead.id: now_ms - stats.ALIVE_MS + 25_000})
     one.pass_once()
     assert 0 < len(waiting(admin, namespace)) < 40
     admin.zadd(keys.workers(namespace), {dead.id: now_ms - stats.ALIVE_MS - 1})
@@ -211,7 +211,7 @@ def test_other_retentions_than_the_namespace_are_logged_once(
     for level, span, retention in (("minute", HOUR, 2 * DAY_MS), ("hour", DAY_MS, 7 * DAY_MS)):
         key = keys.data(namespace, 0, "jobs", level, slot_of(now_ms, span))
         ends_ms = now_ms + admin.pttl(key)
-        assert abs(ends_ms - (slot_of(now_ms, span) + span + retention + MARGIN)) < 5_000
+        assert abs(ends_ms - (slot_of(now_ms, span) + span + retention + MARGIN)) < 60_000
 
 
 def test_default_retentions_are_not_logged(
