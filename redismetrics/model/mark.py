@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from redismetrics.errors import InvalidValue, shown
+from redismetrics.errors import InvalidTags, InvalidValue, shown
 
 from .validation import Tags, clean_tags
 
 MAX_CHARACTERS = 200
+# Bytes of the keys and values of all tags: the 10,000 marks of a namespace are read at once.
+MAX_TAG_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def check_mark(text: object, tags: Tags | None) -> tuple[str, dict[str, str]]:
 
     Raises:
         InvalidValue: If *text* is not a string of 1 to 200 characters that UTF-8 can encode.
-        InvalidTags: If *tags* are not valid tags.
+        InvalidTags: If *tags* are not valid tags, or have more than 4,096 bytes together.
     """
     if not isinstance(text, str) or not 1 <= len(text.strip()) <= MAX_CHARACTERS:
         raise InvalidValue(
@@ -55,4 +57,8 @@ def check_mark(text: object, tags: Tags | None) -> tuple[str, dict[str, str]]:
         raise InvalidValue(
             f"text of a mark must be valid Unicode, got {shown(text, 80)}"
         ) from error
-    return text.strip(), clean_tags(tags)
+    clean = clean_tags(tags)
+    size = sum(len(part.encode()) for pair in clean.items() for part in pair)
+    if size > MAX_TAG_BYTES:
+        raise InvalidTags(f"tags of a mark must have at most {MAX_TAG_BYTES} bytes, got {size}")
+    return text.strip(), clean

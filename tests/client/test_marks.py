@@ -13,6 +13,7 @@ from redismetrics import (
     AsyncMetrics,
     InvalidMetric,
     InvalidQuery,
+    InvalidTags,
     InvalidTimestamp,
     InvalidValue,
     Metrics,
@@ -82,6 +83,10 @@ def test_invalid_texts_are_rejected(metrics: Metrics, text: Any) -> None:
 def test_invalid_arguments_are_rejected(metrics: Metrics) -> None:
     with pytest.raises(InvalidMetric):
         metrics.mark("x", tags={"a b": "c"})
+    long = {"a": "x" * 2000, "b": "\N{GREEK SMALL LETTER ALPHA}" * 1047}
+    metrics.delete_mark(metrics.mark("x", tags=long).id)
+    with pytest.raises(InvalidTags, match="at most 4096 bytes, got 4098"):
+        metrics.mark("x", tags={**long, "cc": ""})
     for days in (-6 * 365, 2):
         with pytest.raises(InvalidTimestamp, match="timestamp of a mark must be within the last"):
             metrics.mark("x", timestamp=datetime.now(UTC) + timedelta(days=days))
