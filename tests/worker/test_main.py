@@ -179,7 +179,7 @@ def test_worker_waits_for_redis_and_healthz_says_so(
         ) as process,
     ):
         try:
-            wait_until(lambda: "waits for" in log.read_text(), "it logs that it waits")
+            wait_until(lambda: "is waiting for" in log.read_text(), "it logs that it waits")
             found = re.search(r"serving on http://127\.0\.0\.1:(\d+)/metrics", log.read_text())
             assert found is not None
             port = int(found[1])
@@ -204,7 +204,9 @@ def test_worker_waits_for_redis_and_healthz_says_so(
             process.terminate()
             assert process.wait(PATIENCE) == 0
     lines = log.read_text().splitlines()
-    assert [sum(what in line for line in lines) for what in ("waits for", "answers again")] == [
+    assert [
+        sum(what in line for line in lines) for what in ("is waiting for", "answers again")
+    ] == [
         2,
         2,
     ]

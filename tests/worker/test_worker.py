@@ -359,5 +359,5 @@ def test_log_contains_no_password(
     wait_until(lambda: one.counts.last_error, "it has failed")
     one.stop.set()
     thread.join()
-    assert "waits for redis://someone:***@127.0.0.1:1/0" in caplog.text
+    assert "is waiting for redis://someone:***@127.0.0.1:1/0" in caplog.text
     assert "secret" not in caplog.text + str(one.counts)
