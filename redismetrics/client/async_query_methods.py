@@ -9,6 +9,7 @@ from redismetrics.model.validation import MetricType, Tags
 from redismetrics.model.windows import Window
 from redismetrics.queries.query import Query, SamplesQuery
 
+from .aggregate_methods import AsyncAggregateMethods
 from .heat_map_methods import AsyncHeatMapMethods
 from .query_methods import QueryMethods
 
@@ -16,23 +17,8 @@ if TYPE_CHECKING:
     from redismetrics.columnar.digest import Digest
 
 
-class AsyncQueries(QueryMethods, AsyncHeatMapMethods):
+class AsyncQueries(QueryMethods, AsyncAggregateMethods, AsyncHeatMapMethods):
     """The query methods as coroutines. Arguments are checked when a coroutine is awaited."""
-
-    async def query(
-        self,
-        name: str,
-        *,
-        aggregation: str | None = None,
-        group_by: str | Iterable[str] = (),
-        window: Window = None,
-        tags: Tags | None = None,
-    ) -> Any:
-        """See `Metrics.query`."""
-        from redismetrics.queries.evaluate import evaluate
-
-        query = Query(name, aggregation=aggregation, group_by=group_by, window=window, tags=tags)
-        return await self._ask(evaluate(self._context, query))
 
     async def time_series(
         self,

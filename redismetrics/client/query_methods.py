@@ -16,6 +16,7 @@ from redismetrics.model.windows import Window
 from redismetrics.queries.query import Query, SamplesQuery
 from redismetrics.settings import Settings
 
+from .aggregate_methods import AggregateMethods
 from .heat_map_methods import HeatMapMethods
 from .operations import OperationMethods
 
@@ -45,45 +46,8 @@ class QueryMethods(OperationMethods):
         return json.dumps(to_json_ready(data), ensure_ascii=False, allow_nan=False)
 
 
-class SyncQueries(QueryMethods, HeatMapMethods):
+class SyncQueries(QueryMethods, AggregateMethods, HeatMapMethods):
     """The blocking query methods."""
-
-    def query(
-        self,
-        name: str,
-        *,
-        aggregation: str | None = None,
-        group_by: str | Iterable[str] = (),
-        window: Window = None,
-        tags: Tags | None = None,
-    ) -> Any:
-        """Aggregate a metric over a window.
-
-        Args:
-            name: The metric.
-            aggregation: count, sum, mean, min, max, last, stddev (population), median, rate (per
-                second: of the sum for counters, of the number of samples otherwise), or a
-                percentile from ``p0`` to ``p100`` such as ``p99.9``.
-            group_by: Tags to group by; a str means one tag.
-            window: ``last_hour``, ``last_24h``, ``last_7d``, ``last_30d``, text such as ``15m``, a
-                timedelta, ``(since, until)`` (half-open, each may be None), or None for everything
-                stored.
-            tags: Only series with these tags; a value of None means that the tag must be missing.
-
-        Returns:
-            A number, or None if there are no samples (count, sum and rate: 0). With *group_by*, a
-            sorted list of dicts of the tags and the aggregation, a missing tag (None) first.
-            Without *aggregation*, a list of `Sample`, oldest first.
-
-        Raises:
-            InvalidQuery: If an argument is invalid; nothing was read.
-            StoreError: If Redis does not answer, returns an error, or holds data that can't be
-                read.
-        """
-        from redismetrics.queries.evaluate import evaluate
-
-        query = Query(name, aggregation=aggregation, group_by=group_by, window=window, tags=tags)
-        return self._ask(evaluate(self._context, query))
 
     def time_series(
         self,

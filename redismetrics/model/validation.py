@@ -99,7 +99,8 @@ def check_number(value: object, what: str = "value") -> float:
             raise InvalidValue(f"{what} must be a finite number, got {shown(value, 80)}") from error
         if math.isfinite(result):
             return result
-    raise InvalidValue(f"{what} must be a finite number, got {shown(value, 80)}")
+    hint = "; tags are passed as tags={...}" if isinstance(value, Mapping) else ""
+    raise InvalidValue(f"{what} must be a finite number, got {shown(value, 80)}{hint}")
 
 
 def _is_real(value: object) -> bool:

@@ -199,6 +199,11 @@ def test_a_message_names_the_argument_the_rule_and_the_value(metrics: Metrics) -
         metrics.gauge("queue_depth", 1, tags={"a": "x" * 4097})
 
 
+def test_tags_in_place_of_a_number_are_refused_with_a_hint(metrics: Metrics) -> None:
+    with pytest.raises(InvalidValue, match=r"got {'shop': 'de'}; tags are passed as tags={...}$"):
+        metrics.increment("orders", {"shop": "de"})  # type: ignore[arg-type]
+
+
 def test_a_series_on_the_fast_path_is_still_checked(metrics: Metrics) -> None:
     for _ in range(2):
         metrics.increment("jobs", 1, tags={"a": "b"})

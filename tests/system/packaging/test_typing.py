@@ -14,7 +14,7 @@ PATIENCE = 390
 # Code of a user that must be clean with `--strict`.
 PROGRAM = """
 from collections.abc import Iterator
-from typing import assert_type
+from typing import Any, assert_type
 
 import redismetrics as rm
 
@@ -43,9 +43,15 @@ async def fetch(url: str) -> bytes:
 async def main() -> None:
     assert_type(report(3, title="June"), Iterator[bytes])
     assert_type(await fetch("/"), bytes)
+    async with rm.AsyncMetrics() as metrics:
+        assert_type(await metrics.query("orders", aggregation="last"), float | None)
 
 
 rm.gauge("queue_depth", 3)
+assert_type(rm.query("orders", aggregation="sum", window="1h"), float)
+assert_type(rm.query("wait_seconds", aggregation="p95"), float | None)
+assert_type(rm.query("orders", aggregation="sum", group_by=["shop"]), list[dict[str, Any]])
+assert_type(rm.query("orders"), list[rm.Sample])
 assert_type(rm.gauge("in_progress", per="process"), rm.Gauge)
 for sample in rm.subscribe("orders"):
     assert_type(sample, rm.Sample | rm.Gap)
