@@ -27,7 +27,7 @@ from .evaluate import (
 from .notify.alertmanager import alert_payload, needs_sending
 from .packing import GroupStatus, RuleStatus, SavedAlert, StateChange, rule_fields
 from .rules import Group
-from .states import Alert, key_of, over
+from .states import RESOLVED, Alert, key_of, over
 from .store import (
     SavedGroup,
     alert_field,
@@ -309,6 +309,13 @@ def _transitions(each: _Running, outcomes: list[RuleOutcome], at: int) -> list[S
                     at, each.group.name, outcome.rule.name, alert.labels, old, new, alert.value
                 )
             )
+    for name, (alert, _) in each.saved.alerts.items():
+        if rule_id_of(name) not in each.ids and alert.state != RESOLVED:
+            rule, labels = alert.labels.get("alertname", ""), alert.labels
+            change = StateChange(
+                at, each.group.name, rule, labels, alert.state, RESOLVED, alert.value
+            )
+            found.append(change)
     return found
 
 

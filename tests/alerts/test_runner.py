@@ -234,6 +234,8 @@ def test_alerts_of_a_rule_that_was_removed_are_resolved(
     assert states(client, namespace) == ["inactive"]
     assert process.sent[-1]["labels"]["job"] == "x"
     assert process.sent[-1]["endsAt"] <= time_text(START + 3 * MINUTE)
+    (change,) = run(client, history(namespace, START + 3 * MINUTE - MINUTE + 1, 10))
+    assert (change.rule, change.before, change.after) == ("Down", "firing", "inactive")
     process.pass_at(START + 20 * MINUTE)
     assert states(client, namespace) == []
 
