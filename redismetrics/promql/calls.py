@@ -150,7 +150,8 @@ class Calls:
             return vector if "label" in name else vector.floats()
         descending = name.endswith("_desc")
         if "label" in name:
-            return label_functions.sort_by_labels(vector, self.texts(), descending=descending)
+            names, budget = self.texts(), self.run.budget
+            return label_functions.sort_by_labels(vector, names, budget, descending=descending)
         return label_functions.sort_by_value(vector, descending=descending)
 
     def _of_series(self, name: str) -> Vector:

@@ -11,6 +11,7 @@ import numpy as np
 from redismetrics.columnar.arrays import Bools
 from redismetrics.errors import EvaluationFailed, InvalidExpression
 
+from .budget import Budget
 from .matchers import Matcher, compiled
 from .source import Labels
 from .vectors import Vector, merge_same_labels
@@ -127,10 +128,14 @@ def _relabelled(
     return result, changed
 
 
-def sort_by_labels(vector: Vector, names: Sequence[str], *, descending: bool) -> Vector:
+def sort_by_labels(
+    vector: Vector, names: Sequence[str], budget: Budget, *, descending: bool
+) -> Vector:
     """Return the series sorted by these labels, in natural order; ties are sorted by all labels."""
 
     def compare(first: int, second: int) -> int:
+        # Each takes long if the labels are long.
+        budget.check()
         one, other = vector.labels[first], vector.labels[second]
         for name in names:
             if one.get(name, "") != other.get(name, ""):

@@ -46,6 +46,16 @@ def test_an_evaluation_stops_at_its_deadline() -> None:
     assert ask(source, "+".join(["m"] * 20), 3600, budget=Budget.of(1e6, clock=Clock(1.0)))
 
 
+def test_sorting_by_labels_stops_at_the_deadline() -> None:
+    source = in_memory()
+    for number in range(1000):
+        source.add({"__name__": "m", "i": "1a" * 100 + str(number)}, [(0, 1.0)])
+    # At each comparison the clock is looked at.
+    with pytest.raises(EvaluationTimeout, match="must end within 500 s"):
+        ask(source, 'sort_by_label(m, "i")', budget=Budget.of(500.0, clock=Clock(1.0)))
+    assert ask(source, 'sort_by_label(m, "i")', budget=Budget.of(1e6, clock=Clock(1.0)))
+
+
 def test_windows_are_worked_on_in_parts_with_the_deadline_between_them() -> None:
     budget = Budget.of(100.0, clock=Clock(1.0))
     prepared = prepare("max_over_time(m[1h])", 0, 2_000_000, 1000)
