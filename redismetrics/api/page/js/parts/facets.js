@@ -1,7 +1,7 @@
 /* The tags of a metric, and how its samples are spread over their values. A click filters. */
 
-import { h, fill, refill, bdi } from "../dom.js";
-import { change } from "../address.js";
+import { h, fill, refill, bdi, icon, ICONS } from "../dom.js";
+import { change, filters } from "../address.js";
 import { quantity, whole } from "../format.js";
 import { tags as tagsOf } from "../questions.js";
 
@@ -98,3 +98,17 @@ function facet({ key, count, values }, query) {
     more > 0 && h("p.soft", {}, `and ${whole(more)} more`),
   );
 }
+
+/** The filters of the address; a click drops one. */
+export const filterChips = (query) =>
+  filters(query).map(({ text, key, value }) =>
+    h(
+      "button.chip.filter",
+      {
+        title: "Drop this filter",
+        onclick: () => change({ tag: query.getAll("tag").filter((each) => each !== text) }),
+      },
+      bdi(value === null ? `without ${key}` : `${key} = ${value}`),
+      icon(ICONS.close),
+    ),
+  );

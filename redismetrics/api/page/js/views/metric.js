@@ -6,7 +6,7 @@ import { ago, span, whole } from "../format.js";
 import { Chart } from "../chart/chart.js";
 import { controls, choiceOf } from "../parts/controls.js";
 import { legend } from "../parts/legend.js";
-import { facets } from "../parts/facets.js";
+import { facets, filterChips } from "../parts/facets.js";
 import { copyMenu } from "../parts/copy.js";
 import { tail } from "../parts/tail.js";
 import { breakdown } from "../parts/breakdown.js";
@@ -244,20 +244,7 @@ export function open(app, route, signal) {
   }
 
   function drawFilters(query) {
-    fill(
-      chosen,
-      filters(query).map(({ text, key, value }) =>
-        h(
-          "button.chip.filter",
-          {
-            title: "Remove this filter",
-            onclick: () => change({ tag: query.getAll("tag").filter((each) => each !== text) }),
-          },
-          bdi(value === null ? `without ${key}` : `${key} = ${value}`),
-          icon(ICONS.close),
-        ),
-      ),
-    );
+    fill(chosen, filterChips(query));
     chosen.hidden = !chosen.children.length;
   }
 

@@ -5,6 +5,7 @@ import { change, filters, spell, windowOf } from "../address.js";
 import { preference, prefer } from "../preferences.js";
 import { whole } from "../format.js";
 import { kindOf } from "../kinds.js";
+import { filterChips } from "../parts/facets.js";
 import { segments } from "../parts/menu.js";
 import { bind } from "../keys.js";
 import { Board } from "../board.js";
@@ -191,20 +192,7 @@ export function open(app, route, signal) {
         ),
       ),
     );
-    refill(
-      chosen,
-      filters(query).map(({ text, key, value }) =>
-        h(
-          "button.chip.filter",
-          {
-            title: "Remove this filter",
-            onclick: () => change({ tag: query.getAll("tag").filter((each) => each !== text) }),
-          },
-          bdi(value === null ? `without ${key}` : `${key} = ${value}`),
-          icon(ICONS.close),
-        ),
-      ),
-    );
+    refill(chosen, filterChips(query));
     const shape = preference("layout", "rows");
     refill(
       layout,
