@@ -11,6 +11,10 @@ from typing import NamedTuple
 from redismetrics.model.time import YEAR_10000_MS
 
 _FIXED = struct.Struct("<dddB")
+# With the writer, by its size.
+_WHOLE = [struct.Struct(f"<dddB{size}s") for size in range(256)]
+# In us.
+_END_OF_TIME = YEAR_10000_MS * 1000
 
 
 class BatchStamp(NamedTuple):
@@ -32,7 +36,7 @@ def unpack_stamp(data: bytes) -> tuple[BatchStamp, int]:
     end = _FIXED.size + writer_size
     if len(data) < end:
         raise ValueError(f"a batch stamp must have {end} bytes, got {len(data)}")
-    if not 0 <= clock < YEAR_10000_MS * 1000:
+    if not 0 <= clock < _END_OF_TIME:
         raise ValueError(f"a batch's clock must be before the year 10000, got {clock}")
     writer = data[_FIXED.size : end].decode()
     return BatchStamp(int(clock), int(time_us), int(sequence), writer), end
@@ -47,16 +51,11 @@ def stamp_clock(data: bytes) -> tuple[int, int]:
     Raises:
         struct.error, ValueError: If *data* may be corrupt.
     """
-    clock, time_us, sequence, writer_size = _FIXED.unpack_from(data)
-    end = _FIXED.size + writer_size
-    if (
-        not 0 <= clock < YEAR_10000_MS * 1000
-        or not isfinite(time_us + sequence)
-        or len(data) < end
-        or not data[_FIXED.size : end].isascii()
-    ):
-        raise ValueError("the stamp must be that of a batch")
-    return int(clock), end
+    size = data[_FIXED.size - 1] if len(data) >= _FIXED.size else 0
+    clock, time_us, sequence, _, writer = _WHOLE[size].unpack_from(data)
+    if 0 <= clock < _END_OF_TIME and isfinite(time_us + sequence) and writer.isascii():
+        return int(clock), _FIXED.size + size
+    raise ValueError("the stamp must be that of a batch")
 
 
 def stamp_bytes(data: bytes) -> bytes:

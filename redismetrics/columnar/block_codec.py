@@ -31,7 +31,7 @@ from .batch_stamp import stamp_clock, unpack_stamp
 from .column_codec import Reader, pack_real, pack_whole
 from .packing import check_size, decode, pad, unpack_msgpack
 from .samples import CENTROID, CHANGE, OWN_TIME, Samples
-from .small_columns import FEW_ROWS, NOT_SMALL, unpack_whole
+from .small_columns import FEW_ROWS, NOT_SMALL, largest_whole, skip_whole
 from .summaries import Summaries
 
 VERSION = 1
@@ -118,36 +118,41 @@ def latest_time(data: bytes, *, look_inside: bool = False) -> int:
     """
     try:
         clock, at = stamp_clock(data)
-        _, _, own_ms, series = _HEAD.unpack_from(data, at)
+        _, _, latest, series = _HEAD.unpack_from(data, at)
         at += _HEAD.size + 4 * series
         (changed,) = _COUNT.unpack_from(data, at)
-        at += _COUNT.size + 4 * changed
-        # The result of a change is no older than its base.
-        bases: list[float] = [time for _, time in _BASE.iter_unpack(data[at : at + 16 * changed])]
-        latest = max(own_ms, *bases) if bases else own_ms
+        at += _COUNT.size
+        if changed:
+            at += 4 * changed
+            # The result of a change is no older than its base.
+            bases = [time for _, time in _BASE.iter_unpack(data[at : at + 16 * changed])]
+            latest = max(latest, *bases) if bases else latest
+            at += 16 * changed
         # Times not given by the caller are limited to the block's clock.
         cut_ms = clock // 1000
-        if look_inside and cut_ms > latest:
+        if cut_ms <= latest:
+            return int(latest)
+        if look_inside:
             # The time of centroids is that of the newest value in their summary.
-            cut_ms = min(cut_ms, _latest_inside(data, at + 16 * changed))
-        return int(max(latest, cut_ms))
+            cut_ms = min(cut_ms, _latest_inside(data, at))
+        return max(int(latest), cut_ms)
     except (struct.error, FormatMismatch, ValueError, OverflowError):
         return YEAR_10000_MS
 
 
 def _latest_inside(data: bytes, at: int) -> int:
     """Return the latest time of the rows in the body that begins at *at*."""
-    reader = Reader(data, at, "block")
-    version, rows, summed, _, base = _PREFIX.unpack(reader.bytes(_PREFIX.size))
+    version, rows, summed, _, base = _PREFIX.unpack_from(data, at)
     if version != VERSION:
         return YEAR_10000_MS
+    at += _PREFIX.size
     check_size("block", len(data), _size_in_rows(rows, summed), ROWS_PER_BYTE)
-    if rows <= FEW_ROWS:
+    if 0 < rows <= FEW_ROWS:
         try:
-            _, end = unpack_whole(data, at + _PREFIX.size, rows)
-            return int(base + max(unpack_whole(data, end, rows)[0]))
+            return int(base) + largest_whole(data, skip_whole(data, at, rows), rows)
         except NOT_SMALL:
             pass
+    reader = Reader(data, at, "block")
     reader.skip(rows)
     return int(base + reader.whole(rows).max())
 

@@ -17,7 +17,7 @@ from .block_codec import unpack_metadata
 from .column_codec import Reader, pack_real, pack_whole
 from .packing import check_size, decode, pad
 from .samples import Samples, no_samples
-from .small_columns import FEW_ROWS, NOT_SMALL, unpack_whole
+from .small_columns import FEW_ROWS, NOT_SMALL, largest_whole, skip_whole
 
 # Versions for samples without and with metadata.
 VERSION, WITH_COLUMNS = 1, 2
@@ -74,10 +74,9 @@ def newest_time(data: bytes) -> int:
     def read() -> int:
         reader = Reader(data, 0, "samples")
         _, n, _, base = _read_head(reader)
-        if n <= FEW_ROWS:
+        if 0 < n <= FEW_ROWS:
             try:
-                _, end = unpack_whole(data, reader.at, n)
-                return base + max(unpack_whole(data, end, n)[0])
+                return base + largest_whole(data, skip_whole(data, reader.at, n), n)
             except NOT_SMALL:
                 pass
         reader.skip(n)

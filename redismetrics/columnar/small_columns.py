@@ -37,6 +37,31 @@ def unpack_whole(data: bytes, at: int, count: int) -> tuple[list[int], int]:
     raise NotSmall
 
 
+def skip_whole(data: bytes, at: int, count: int) -> int:
+    """Return where the *count* whole numbers end that begin at *at*."""
+    code = data[at]
+    if code == _CONSTANT:
+        return at + 9
+    if 1 <= code <= 3:
+        return at + 9 + count * _SIZES[code]
+    if code == _SMALL:
+        return at + 3
+    raise NotSmall
+
+
+def largest_whole(data: bytes, at: int, count: int) -> int:
+    """Return the largest of the *count* whole numbers that begin at *at*."""
+    code = data[at]
+    if code == _CONSTANT:
+        return int(_BASE.unpack_from(data, at)[1])
+    if 1 <= code <= 3:
+        found = struct.unpack_from(f"<{count}{_CODES[code]}", data, at + 9)
+        return int(_BASE.unpack_from(data, at)[1]) + int(max(found))
+    if code == _SMALL:
+        return int(_BASE_SMALL.unpack_from(data, at)[1])
+    raise NotSmall
+
+
 def unpack_real(data: bytes, at: int, count: int) -> tuple[list[float], int]:
     """Return *count* floats that begin at *at*, and their end."""
     code = data[at]
