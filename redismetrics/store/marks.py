@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgpack
 
-from redismetrics.errors import InvalidTimestamp
+from redismetrics.errors import FormatMismatch, InvalidTimestamp, shown
 from redismetrics.model.mark import Mark
 from redismetrics.model.time import DAY, to_datetime
 
@@ -13,6 +13,7 @@ from . import keys
 from .driver import Operation
 from .namespace import Namespace
 from .replies import read_now_ms, reading
+from .unreadable import skip
 
 MAX_MARKS = 10_000
 # How far ahead of the server's clock a mark may be, in ms.
@@ -56,10 +57,11 @@ def list_marks(namespace: str, since_ms: int, until_ms: int, limit: int) -> Oper
             *("LIMIT", 0, limit, "WITHSCORES"),
         )
     ]
-    return [
-        _unpack(data, round(float(score)))
+    marks = (
+        _read(data, round(float(score)))
         for data, score in zip(found[::2], found[1::2], strict=True)
-    ]
+    )
+    return [mark for mark in marks if mark is not None]
 
 
 def delete_mark(namespace: str, id: str) -> Operation[bool]:
@@ -69,7 +71,8 @@ def delete_mark(namespace: str, id: str) -> Operation[bool]:
         return False
     key = keys.marks(namespace)
     (found,) = yield [("ZRANGEBYSCORE", key, time, time)]
-    return (yield from _remove(key, [data for data in found if _unpack(data, 0).id == id]))
+    marks = [(data, _read(data, 0)) for data in found]
+    return (yield from _remove(key, [data for data, mark in marks if mark and mark.id == id]))
 
 
 def _remove(key: str, members: Iterable[bytes]) -> Operation[bool]:
@@ -80,8 +83,16 @@ def _remove(key: str, members: Iterable[bytes]) -> Operation[bool]:
     return bool(removed)
 
 
-def _unpack(data: bytes, at_ms: int) -> Mark:
-    with reading("marks"):
-        # Newer versions may write more.
-        name, text, tags, *_ = msgpack.unpackb(data)
-        return Mark(str(name), str(text), dict(tags), to_datetime(at_ms))
+def _read(data: bytes, at_ms: int) -> Mark | None:
+    """Return a mark, or None if it cannot be read: it must not hide the others."""
+    try:
+        with reading("a mark"):
+            # Newer versions may write more.
+            name, text, tags, *_ = msgpack.unpackb(data)
+            mark = Mark(name, text, dict(tags), to_datetime(at_ms))
+            if not set(map(type, (name, text, *mark.tags, *mark.tags.values()))) <= {str}:
+                raise TypeError("id, text and tags of a mark must be texts")
+            return mark
+    except FormatMismatch as error:
+        skip(f"mark {shown(data, 80)}", error)
+        return None

@@ -139,3 +139,28 @@ def test_marks_are_copied_and_cleared(
     metrics.clear(confirm=True)
     assert metrics.marks() == []
     assert not admin.exists(keys.marks(namespace))
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        b"",
+        b"\xc1",
+        msgpack.packb(7),
+        msgpack.packb(["1-a", "x"]),
+        msgpack.packb(["1-a", "x", [1]]),
+        msgpack.packb(["1-a", "x", {"a": 1}]),
+        msgpack.packb(["1-a", "x", {b"a": "b"}]),
+        msgpack.packb([1, "x", {}]),
+    ],
+)
+def test_a_mark_that_cannot_be_read_hides_no_other(
+    metrics: Metrics, admin: redis.Redis, namespace: str, member: bytes
+) -> None:
+    mark = metrics.mark("deploy", tags={"service": "web"})
+    at = int(mark.timestamp.timestamp() * 1000)
+    late = msgpack.packb(["2-a", "of a year that no datetime has", {}])
+    admin.zadd(keys.marks(namespace), {member: at, late: 1 << 59})
+    assert metrics.marks() == [mark]
+    assert metrics.delete_mark(mark.id)
+    assert metrics.marks() == []
