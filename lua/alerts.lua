@@ -1,4 +1,4 @@
--- alerts: write what an evaluation of a group of rules changed, if this process still evaluates it.
+-- alerts: write the changes of a rule group's evaluation, if this process still evaluates it.
 --
 -- KEYS[1]  group     hash, see keys.py
 -- KEYS[2]  leases    hash
@@ -14,8 +14,8 @@
 -- ARGV[6]  removed   msgpack list of fields of the group
 -- ARGV[7]  changes   msgpack list of changes of states, for the history
 -- ARGV[8+] then pairs of a field of the group and its value
--- Returns  1; 0 if another process has taken the lease meanwhile; -1 if the group is not what this
---          process has seen last, since Redis lost a write or its reply was lost
+-- Returns  1; 0 if another process has taken the lease in the meantime; -1 if the group is not what
+--          this process has seen last, since Redis lost a write or its reply was lost
 -- Why Lua  comparing the fence and writing must be one step
 
 -- @include "lease"

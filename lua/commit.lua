@@ -1,4 +1,4 @@
--- commit: store what a worker computed for metrics of a shard: for each of them all or nothing.
+-- commit: store what a worker computed for metrics of a shard, all or nothing for each metric.
 --
 -- KEYS[1]  clock      string; for all keys see keys.py
 -- KEYS[2]  catalogue  hash
@@ -47,8 +47,8 @@
 --          only if nobody else has changed them. A call for each of many small metrics would cost
 --          more than what it does
 --
--- Changes of the totals are folded if they are still there; else only that is left out. The new
--- rows hold whatever record.lua has folded of these changes meanwhile, to the bit.
+-- Changes of the totals are folded if they are still there; otherwise only folding is skipped. The
+-- new rows are bit-identical to whatever record.lua has folded of these changes in the meantime.
 --
 -- Samples are never unpacked here.
 
@@ -64,7 +64,7 @@ local IS_RESULT = { ok = true, version = true, log = true, late = true }
 local time = redis.call('TIME')
 local time_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
 
--- What this call writes for all its metrics, see write_shared().
+-- What this call writes for all its metrics; see write_shared().
 local shared = {
   clock = nil, -- of the shard, or the time if that is later
   missing_right = nil, -- an error if there is one
@@ -75,7 +75,7 @@ local shared = {
   clean = {}, -- metrics whose log is sealed to the end
 }
 
--- Return what to write to the data hash *key*, and where the next argument is.
+-- Return what to write to the data hash *key*, and the position of the next argument.
 local function read_data_hash(key, argument)
   local first_field = argument + 6
   local last_field = first_field + 2 * tonumber(ARGV[argument + 4]) - 1
@@ -94,7 +94,7 @@ local function read_data_hash(key, argument)
   }, last_removed + 1
 end
 
--- Return the metrics to commit to, with all that this call does to each.
+-- Return the metrics to commit to, with everything that this call does to each.
 local function read_commits()
   local metrics, key, argument = {}, SHARED_KEYS, 1
   while argument <= #ARGV do
@@ -140,7 +140,7 @@ local function read_commits()
   return metrics
 end
 
--- Read and check what all metrics share.
+-- Read and check the data shared by all metrics.
 local function read_shared(metrics)
   local key, names = metrics[1].key, {}
   for n, metric in ipairs(metrics) do
@@ -155,7 +155,7 @@ local function read_shared(metrics)
   shared.missing_right = find_missing_right(metrics[1])
 end
 
--- Return why nothing may be changed; nil if all is read and checked.
+-- Return why nothing may be changed, or nil once everything is read and checked.
 local function check(metric)
   metric.orders = unpack_orders(metric.packed_orders)
   local conflict = read_state(metric) or check_blocks(metric)
@@ -220,10 +220,10 @@ if #metrics == 1 then
 end
 local results = {}
 for number, metric in ipairs(metrics) do
-  -- What is wrong with one metric does not stop the others.
+  -- An error in one metric does not stop the others.
   local is_done, result = pcall(commit, metric)
   if not is_done then
-    -- A table since Redis 7, a text before.
+    -- A table since Redis 7, a string before.
     result = type(result) == 'table' and result.err or tostring(result)
   end
   results[number] = result

@@ -8,8 +8,8 @@
 -- Returns  1, or 0 if the entry is another one by now
 -- Why Lua  two processes may change different options at once, and neither change may be lost
 --
--- This begins another epoch of the metric, so that writers who know its series by id, and send no
--- definition, learn the new one.
+-- This starts a new epoch of the metric, so that writers who know its series by id, and do not send
+-- a definition, learn the new one.
 
 -- @include "record_state"
 

@@ -46,7 +46,7 @@ local function has_other_data()
   end
 end
 
--- Return an error if a right is missing.
+-- Return an error if a permission is missing.
 local function find_missing_right()
   if not redis.acl_check_cmd then
     return find_refused('HSET', state_key, 'f', 'v', 'g')
@@ -75,11 +75,11 @@ if missing_right then
   return redis.error_reply(missing_right)
 end
 
--- DEL comes first: Redis 6.2 cannot be asked for this right, and refuses it here.
+-- DEL comes first: Redis 6.2 cannot be asked about this permission, and rejects it here.
 redis.call('DEL', series_key, live_key, log_key, values_key, due_key, held_key, touched_key,
   exemplars_key)
--- What outlives the metric: the version, so that readers and workers that are in progress start
--- again, and how far its log was sealed.
+-- The state that outlives the metric: the version, so that readers and workers in progress start
+-- over, and how far its log was sealed.
 redis.call('HSET', state_key, 'version', '0.' .. token)
 redis.call('HDEL', state_key, 'late', 'pruned')
 recorded[EPOCH] = recorded[EPOCH] + 1

@@ -1,4 +1,4 @@
--- delete_series: forget series of a metric, whatever waits of them.
+-- delete_series: forget series of a metric, even if data of them is waiting.
 --
 -- KEYS[1]  state     hash; for all keys see keys.py
 -- KEYS[2]  series    hash
@@ -18,8 +18,8 @@
 -- Returns  how many of them there were
 -- Why Lua  the epoch of the ids must change with the series, and only a script may change it
 --
--- Blocks of the log and changes of the totals may name ids of these series. Readers pass over them,
--- and from now on record.lua refuses them.
+-- Blocks of the log and changes of the totals may contain ids of these series. Readers skip them,
+-- and from now on record.lua rejects them.
 
 -- @include "numbers"
 -- @include "slices"
@@ -44,7 +44,7 @@ local metric = {
   recorded = nil, -- see include/record_state.lua
 }
 
--- Return the tags of those series that exist, and their ids.
+-- Return the tags and ids of existing series.
 local function find_series()
   local all_tags, tags, ids = {}, {}, {}
   for argument = 7, #ARGV do
@@ -58,7 +58,7 @@ local function find_series()
   return tags, ids
 end
 
--- Return fields of the live hash and their new values, flat: the rows of *ids* set to 0.
+-- Return a flat list of fields of the live hash and their new values: the rows of *ids* set to 0.
 local function clear_rows(ids)
   local fields, flat, row_size = {}, {}, 8 * width
   for _, id in ipairs(ids) do
@@ -76,7 +76,7 @@ local function clear_rows(ids)
   return flat
 end
 
--- Return an error if a right is missing.
+-- Return an error if a permission is missing.
 local function find_missing_right()
   local key = metric.key
   if not redis.acl_check_cmd then

@@ -1,4 +1,4 @@
--- end_values: remove the live values of processes that are dead, of one metric.
+-- end_values: remove the live values of dead processes from one metric.
 --
 -- KEYS[1]  live      hash; for all keys see keys.py
 -- KEYS[2]  recorded  hash
@@ -15,7 +15,7 @@
 local live_key, recorded_key = KEYS[1], KEYS[2]
 local name = ARGV[1]
 
--- Return an error if a right is missing.
+-- Return an error if a permission is missing.
 local function find_missing_right()
   if not redis.acl_check_cmd then
     return find_refused('HSET', recorded_key, 'f', 'v', 'g')
@@ -45,7 +45,7 @@ if missing_right then
 end
 
 local time = redis.call('TIME')
--- A copy that is under way notices this.
+-- A copy in progress notices this.
 state[FOLDED] = tonumber(time[1]) * 1000000 + tonumber(time[2])
 redis.call('HSET', recorded_key, name, pack_state(state))
 for argument = 2, #ARGV, 3 do

@@ -12,7 +12,7 @@
 local leases_key = KEYS[1]
 local name, holder, ttl_us = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
--- Of leases that nobody has taken for so long.
+-- Leases that nobody has taken for this long are removed.
 local FORGOTTEN_AFTER_S = 86400
 
 local now_us = server_time_us()
@@ -21,7 +21,7 @@ local lease = read_lease(leases_key, name)
 if lease.holder == holder and lease.until_us > now_us then
   lease.until_us = now_us + ttl_us
 elseif ttl_us > 0 and lease.until_us <= now_us then
-  -- The fence only grows, also if the hash was lost: so it is at least the time.
+  -- The fence only grows, even if the hash was lost, so it is at least the current time.
   lease = { holder = holder, fence = math.max(lease.fence + 1, now_us), until_us = now_us + ttl_us }
 end
 if lease.holder == holder then

@@ -81,8 +81,8 @@ for _, own in ipairs(limits_wire[8]) do
   own_limits[own[1]] = setmetatable({ max_series = own[2], max_tag_values = own[3] }, inherited)
 end
 
--- Bytes of the stamp behind a definition in the catalogue: the clock at which it was added, which
--- orders the metrics and tells one store from another.
+-- Bytes of the stamp after a definition in the catalogue: the clock at which it was added, which
+-- orders the metrics and distinguishes stores.
 local STAMP = 9
 
 local DIRTY_US = 1000000 -- scores of the sorted set `dirty` are multiples of it
@@ -170,7 +170,7 @@ local function for_each_accepted(step)
   end
 end
 
--- All accepted metrics, but for those of which a process only repeats its values.
+-- All accepted metrics, except those with only repeated values of a process.
 local function for_each_block(step)
   local metrics = batch.metrics
   for n = 1, #metrics do
@@ -204,8 +204,7 @@ local function read_clock()
   batch.clock = math.max(batch.time_us, batch.previous_clock + 1)
 end
 
--- Read what the catalogue holds of the metrics that are introduced, and refuse those with another
--- definition.
+-- Read the catalogue entries of introduced metrics, and refuse metrics with another definition.
 local function read_definitions()
   local names = {}
   for n, metric in ipairs(batch.introduced) do
@@ -226,8 +225,8 @@ local function read_definitions()
   end
 end
 
--- Read what Redis holds of the metrics, and fix the clock of the batch. Return an error if
--- something is corrupt.
+-- Read the state of the metrics, and determine the clock of the batch. Return an error if something
+-- is corrupt.
 local function read_metrics()
   redis.call('ZCARD', dirty_key) -- fails if it is not a sorted set
   local names = {}
@@ -274,11 +273,11 @@ local function check_ages()
   end)
 end
 
--- Refuse ids that may belong to another series now, or to none.
+-- Refuse ids that may now belong to another series, or to none.
 local function check_ids(metric)
-  -- If Redis lost batches that it had confirmed (in a failover, or its data was deleted), it may
-  -- have given the ids that the client knows to other series since. Series that were removed since
-  -- the client learned its ids have begun another epoch.
+  -- If Redis lost confirmed batches (in a failover, or because its data was deleted), it may have
+  -- given ids that the client knows to other series since. Removing series since the client learned
+  -- its ids has started a new epoch.
   if batch.previous_sequence >= confirmed and metric.epoch == metric.state[EPOCH] then
     return
   end
@@ -336,8 +335,8 @@ local function correct_reply()
   return pack_reply(0)
 end
 
--- Write what a repeated batch is recognised by. This comes first, with a command that a full server
--- refuses. The clock moves past the numbers that order new metrics, see write_metric().
+-- Write the entry by which a repeated batch is recognised. This comes first, with a command that a
+-- full server rejects. The clock moves past the numbers that order new metrics; see write_metric().
 local function write_guard(reply)
   redis.call('HSET', writers_key, writer, cmsgpack.pack({ sequence, batch.clock, reply }))
   redis.call('SET', clock_key, format_integer(batch.clock + #batch.metrics))
@@ -380,7 +379,7 @@ end
 
 local function write_states()
   local states, dirty, last_state, last_dirty = {}, {}, 0, 0
-  -- In whole seconds, so that most batches find it there: to move a metric in the set takes long.
+  -- In whole seconds, so that most batches find the same value: moving a metric in the set is slow.
   local dirty_until = format_integer((math.floor(batch.clock / DIRTY_US) + 1) * DIRTY_US)
   for_each_accepted(function(metric)
     if metric.block or metric.has_moved then
@@ -398,7 +397,8 @@ local function write_states()
   end
 end
 
--- Send the blocks to subscribers. Return how many publishes failed: the samples are stored anyway.
+-- Send the blocks to subscribers. Return the number of failed publishes: the samples are stored
+-- anyway.
 local function publish()
   local failed = 0
   for_each_block(function(metric)

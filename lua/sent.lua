@@ -7,7 +7,7 @@
 -- ARGV[3]  ttl      ms that the log is kept
 -- ARGV[4]  removed  msgpack list of fields
 -- ARGV[5+] then pairs of a field and its value
--- Returns  1, or 0 if another process has taken the lease meanwhile
+-- Returns  1, or 0 if another process has taken the lease in the meantime
 -- Why Lua  comparing the fence and writing must be one step
 
 -- @include "lease"

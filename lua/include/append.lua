@@ -7,8 +7,8 @@
 
 local try = redis.pcall
 
--- Append the change and the block. Return an error if one of the keys has another type: to read
--- both first, for each metric of each batch, would cost more than to undo it.
+-- Append the change and the block. Return an error if one of the keys has another type: reading
+-- both first, for each metric of each batch, would cost more than undoing this.
 local function append(metric, batch, writer)
   if metric.process_values then
     return append_values(metric, batch, writer)

@@ -16,9 +16,9 @@ local BLOCK_HEAD = 28
 
 local NO_SERIES = -1 -- in the reply
 
--- Apply changes of shared values to the rows, with all that waits before them. Return how many
--- series change, and the bases for the block; nothing if something waits there that only a newer
--- version can apply.
+-- Apply changes of shared values to the rows, after all changes waiting before them. Return the
+-- number of changed series, and the bases for the block, or nothing if a change is waiting that
+-- only a newer version can apply.
 local function apply_shared(metric, packed_change, heads, clock)
   local is_newer
   metric.rows = open_rows(metric.live_key, heads, metric.shape_at)
@@ -36,7 +36,7 @@ local function insert_bytes(data, at, bytes)
   return string.sub(data, 1, at) .. bytes .. string.sub(data, at + 1)
 end
 
--- Give the series of an introduced metric their ids.
+-- Assign ids to the series of an introduced metric.
 local function name_series(metric, batch, limits)
   assign_ids(metric, limits)
   local ids = pack_integers(metric.ids)
@@ -47,7 +47,7 @@ local function name_series(metric, batch, limits)
   metric.block = insert_bytes(metric.block, BLOCK_HEAD, ids) .. metric.stamp
 end
 
--- Put into the reply what the client does not know of an introduced metric.
+-- Add to the reply what the client does not know about an introduced metric.
 local function report_series(metric, batch)
   if metric.overflow then
     for limit, series in pairs(metric.overflow) do
@@ -60,8 +60,8 @@ local function report_series(metric, batch)
   end
 end
 
--- Prepare values that a process only repeats: there are no samples. They create no series, so that
--- a deleted one does not come back.
+-- Prepare repeated values of a process, which have no samples. They do not create series, so that a
+-- deleted one does not come back.
 local function apply_repeated_values(metric, batch)
   local values, unknown = metric.process_values, metric.unknown
   local packed = metric.change
@@ -81,8 +81,8 @@ local function apply_repeated_values(metric, batch)
   batch.learned[#batch.learned + 1] = learned
 end
 
--- Work out the series ids, the change of the totals, and the block. Return why the samples are
--- refused, if they are.
+-- Determine the series ids, the change of the totals, and the block. Return the reason if the
+-- samples are refused.
 local function apply_batch(metric, batch, heads, limits)
   if metric.has_values then
     metric.process_values = read_values(metric.change, not metric.series)

@@ -1,4 +1,4 @@
--- What a commit reads and checks before it writes anything. *metric* is one of read_commits().
+-- Reads and checks of a commit before it writes anything. *metric* is one from read_commits().
 --
 -- Some steps return why nothing may be changed, as in commit.lua's Returns.
 
@@ -7,8 +7,8 @@
 -- @include "rights"
 -- @include "record_state"
 
--- Sealed blocks that one commit takes off the log at most, beside as many as it seals: so the log
--- gets shorter however often it is written to.
+-- Maximum number of sealed blocks that one commit removes from the log, in addition to as many as
+-- it seals: so the log shrinks however often it is written.
 local CUT_BESIDE_SEALED = 256
 
 local function read_state(metric)
@@ -23,9 +23,9 @@ local function read_state(metric)
   }
 end
 
--- The log must hold the blocks that the worker read: as many of them, and the same first and last.
--- That is enough, since the clock only grows and blocks are cut from the front. To compare all of
--- them would block the server, 70 ms for 8 MB.
+-- The log must contain the blocks that the worker read: the same number, and the same first and
+-- last. That is enough, because the clock only grows and blocks are cut from the front. Comparing
+-- all of them would block the server for 70 ms for 8 MB.
 local function check_blocks(metric)
   local orders = metric.orders
   local count, after_sealed = orders.block_count, '(' .. orders.sealed
@@ -35,7 +35,7 @@ local function check_blocks(metric)
   if count == 0 then
     return
   end
-  -- Most often the last one is the newest in the log.
+  -- Usually, the last one is the newest in the log.
   local newest = redis.call('ZREVRANGEBYSCORE', metric.key.log,
     '+inf', after_sealed, 'WITHSCORES', 'LIMIT', '0', '1')
   metric.is_sealed_to_end = tonumber(newest[2]) == tonumber(orders.new_sealed)
@@ -72,8 +72,8 @@ local function check_data(metric, time_us)
   end
 end
 
--- Choose the blocks to take off the log. Sealed blocks stay for a while, so that subscribers that
--- reconnect can catch up. Their age is judged by *clock*, the later of the shard's clock and the
+-- Choose the blocks to remove from the log. Sealed blocks stay for a while, so that reconnecting
+-- subscribers can catch up. Their age is judged by *clock*, the later of the shard's clock and the
 -- time: the clock stops when recording stops, and the time may be set back.
 local function read_log(metric, clock)
   local newest_cut = math.min(tonumber(metric.orders.new_sealed), clock - metric.orders.replay_us)
@@ -103,8 +103,8 @@ local function read_newest_change(metric)
   end
 end
 
--- A series is forgotten only if nothing was recorded since the worker looked at it. A client that
--- still uses its id then gets 'unknown_series' from record.lua.
+-- A series is forgotten only if nothing has been recorded since the worker checked it. A client
+-- that still uses its id then gets 'unknown_series' from record.lua.
 local function check_forgotten_series(metric)
   if #metric.orders.forget_series > 0 and metric.log.unsealed_clock then
     return 'log'
@@ -127,8 +127,8 @@ local function count_expired_samples(metric)
   end
 end
 
--- Work out the new sizes in `held`: metric.sizes is field, size, field, size... Return an error if
--- one that is there is not a number.
+-- Determine the new sizes in `held`: metric.sizes is field, size, field, size... Return an error if
+-- an existing one is not a number.
 local function read_sizes(metric)
   local fields, growths, sizes = {}, {}, {}
   for _, hash in ipairs(metric.data) do
@@ -152,8 +152,8 @@ local function read_sizes(metric)
   metric.sizes = sizes
 end
 
--- Fail here, before anything is written, if a key that was not read yet has another type. If no
--- series is forgotten, `touched` is written before all others, and that fails then.
+-- Fail here, before anything is written, if a key that has not been read yet has another type. If
+-- no series is forgotten, `touched` is written first, and would fail then.
 local function check_types(metric)
   local key, orders = metric.key, metric.orders
   if #orders.mark_due + #orders.unmark_due > 0 then
@@ -168,8 +168,8 @@ local function check_types(metric)
   end
 end
 
--- Return an error if a right is missing. The server itself has checked the keys of all metrics, so
--- each command is checked with those of one.
+-- Return an error if a permission is missing. The server itself has checked the keys of all
+-- metrics, so each command is checked with those of one.
 local function find_missing_right(metric)
   local key = metric.key
   if not redis.acl_check_cmd then -- DEL cannot be tried; a user who lacks it alone is rare

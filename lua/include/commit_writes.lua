@@ -1,12 +1,12 @@
--- What a commit writes, once all is checked.
+-- The writes of a commit, once everything is checked.
 
 -- @include "numbers"
 -- @include "slices"
 -- @include "record_state"
 
--- Return true if the changes that the worker read are still there: then take them off, and put its
--- rows in place. The newest one is compared by its stamp, and the oldest in Redis must not be older
--- than the oldest that the worker read: after a failover other changes may have these numbers.
+-- Return true if the changes that the worker read are still there; then remove them, and write its
+-- rows. The newest one is compared by its stamp, and the oldest in Redis must not be older than the
+-- oldest that the worker read: after a failover, other changes may have these numbers.
 local function fold(metric)
   local first, sizes, recorded = metric.orders.fold_first, metric.orders.fold_sizes, metric.recorded
   if not first or recorded[FIRST_CHANGE] < first then
@@ -29,8 +29,8 @@ local function fold(metric)
   return true
 end
 
--- Write rows in which some are set to 0, and remove values of processes: of forgotten series, of
--- ids that no series has, and those that are merged with others.
+-- Write rows with some set to 0, and remove per-process values: of forgotten series, of ids without
+-- a series, and those merged with others.
 local function clear_rows(metric)
   for _, cleared in ipairs(metric.orders.cleared_states) do
     local field, _, value = unpack(cleared)
@@ -63,12 +63,12 @@ end
 
 local function write_data(metric)
   for _, hash in ipairs(metric.data) do
-    -- Remove first: the segment then takes the place of what it was merged from, and the table of
-    -- the hash stays small.
+    -- Remove first: the segment then replaces what it was merged from, and the hash table stays
+    -- small.
     remove_fields(hash.key, metric.arguments, hash.last_field + 1, hash.last_removed)
     write_fields(hash.key, metric.arguments, hash.first_field, hash.last_field)
     if hash.keeps_expiry and hash.is_there then
-      -- It expires as it must already.
+      -- Its expiry is already correct.
     elseif hash.expires_s == '0' then
       redis.call('PERSIST', hash.key)
     else
@@ -82,7 +82,7 @@ local function write_sizes(metric)
   remove_fields(metric.key.held, metric.orders.expired_sizes)
 end
 
--- The rest is about keys that all metrics of the shard share. It is collected in *shared*, and
+-- The rest concerns keys shared by all metrics of the shard. It is collected in *shared*, and
 -- written by write_shared() for all metrics of the call.
 
 local function schedule(metric, shared)

@@ -1,4 +1,4 @@
--- Exemplars: the newest one of each series and bucket, in a hash. For its fields see keys.py.
+-- Exemplars: the newest one of each series and bucket, in a hash. For its fields, see keys.py.
 --
 -- A batch has them as msgpack [[place, bucket, value, time_ms, labels]...]: the place of the series
 -- in the batch, from 0, and its labels as msgpack.
@@ -8,22 +8,23 @@
 -- @include "batch_stamp"
 
 local EXEMPLARS_KEPT_S = 86400 -- a scrape reads them within minutes
--- Fields of one metric, about 15 MB. Beyond that the hash is deleted: most are of idle series.
+-- Maximum number of fields per metric, about 15 MB. Beyond that, the hash is deleted, because most
+-- fields belong to idle series.
 local MOST_EXEMPLARS = 100000
 local ARRAY_OF_4 = '\148'
 
--- Return the id of the series at that place of the metric's batch.
+-- Return the id of the series at this position of the metric's batch.
 local function id_of_place(metric, place)
   if metric.ids then
     return metric.ids[place + 1]
   end
-  -- The ids are the end of the change.
+  -- The ids are at the end of the change.
   local _, at = skip_stamp(metric.change)
   local _, _, count = struct.unpack('<BBI4', metric.change, at)
   return (struct.unpack('<I4', metric.change, #metric.change - 4 * (count - place) + 1))
 end
 
--- Return whether an exemplar of that time and clock takes the place of the *stored* one, if any.
+-- Return whether an exemplar with this time and clock replaces the *stored* one, if any.
 local function is_newer_exemplar(stored, time_ms, clock)
   if not stored then
     return true
@@ -45,7 +46,7 @@ local function find_corrupt_exemplars(metric)
   metric.has_too_many_exemplars = reply > MOST_EXEMPLARS
 end
 
--- Write the exemplars of a metric. Their key was checked, and the ids are known.
+-- Write the exemplars of a metric. Their key has been checked, and the ids are known.
 local function write_exemplars(metric, clock)
   local sent, fields, flat = cmsgpack.unpack(metric.exemplars), {}, {}
   for n, each in ipairs(sent) do

@@ -1,4 +1,4 @@
--- Fold: put sums in place of rows of the totals, and take the changes off that they hold.
+-- Fold: replace rows of the totals by sums, and remove the changes included in them.
 
 -- @include "numbers"
 -- @include "slices"
@@ -8,8 +8,9 @@
 
 local GAUGE = 2 -- kind of a change
 
--- Changes of one metric that may wait to be folded, and their bytes: without a worker, and while
--- one folds them. Of a gauge fewer, since a change of its shared value folds all, in about 1 ms.
+-- Maximum number of changes of one metric waiting to be folded, and their bytes: without a worker,
+-- and while one folds them. Fewer for a gauge, because a change of its shared value folds all of
+-- them, in about 1 ms.
 local MOST_WAITING, MOST_WAITING_BYTES = 16, 65536
 local MOST_FOR_WORKER, MOST_BYTES_FOR_WORKER = 1024, 4194304
 local MOST_OF_GAUGE, MOST_BYTES_OF_GAUGE = 256, 65536
@@ -22,10 +23,10 @@ local function name_of_change(number)
   return string.format('+%d', number)
 end
 
--- Fold changes into *rows*, the oldest first, at most *most* of them and about *most_series* rows
--- in all. Return what write_fold() needs, or nil if there are none that can be folded; and whether
--- a newer version wrote the next one. That one waits for a newer version, and so do all behind it:
--- the order of changes decides the value of a gauge, and the last digits of a sum.
+-- Fold changes into *rows*, oldest first, at most *most* of them and about *most_series* rows in
+-- total. Return what write_fold() needs, or nil if there are none that can be folded; and whether a
+-- newer version wrote the next one. That one and all after it wait for a newer version: the order
+-- of changes determines the value of a gauge, and the last digits of a sum.
 local function fold_changes(rows, state, most, most_series)
   local last = math.min(state[NEXT_CHANGE], state[FIRST_CHANGE] + most) - 1
   local names = {}
@@ -56,7 +57,7 @@ local function fold_changes(rows, state, most, most_series)
   return #folded > 0 and { names = folded, bytes = bytes, series = series } or nil, is_newer
 end
 
--- Put the rows in place, and take the changes off that they hold now.
+-- Write the rows, and remove the changes now included in them.
 local function write_fold(rows, state, fold)
   state[FIRST_CHANGE] = state[FIRST_CHANGE] + #fold.names
   state[CHANGE_BYTES] = math.max(state[CHANGE_BYTES] - fold.bytes, 0)
@@ -104,7 +105,7 @@ local function fold_long_lists(metrics, heads, stamp, clock)
     metric.rows = open_rows(metric.live_key, heads, metric.shape_at)
     -- The batch's own change is not there yet, so it is left to a later fold.
     state[NEXT_CHANGE] = state[NEXT_CHANGE] - 1
-    -- Changes or rows that cannot be read stay; the samples of the batch are stored all the same.
+    -- Unreadable changes or rows are kept; the samples of the batch are stored anyway.
     local is_readable, fold = pcall(fold_changes, metric.rows, state, MOST_WAITING, rows_left)
     state[NEXT_CHANGE] = state[NEXT_CHANGE] + 1
     if is_readable and fold then

@@ -1,10 +1,10 @@
--- Forget series, or a whole metric. The ids that clients know are not valid any more then.
+-- Forget series, or a whole metric. The ids that clients know are then no longer valid.
 
 -- @include "slices"
 -- @include "record_state"
 
--- Remove what belongs to the series of a metric. Series ids and numbers of changes are never used
--- again: the next ones stay in its record-side state.
+-- Remove everything that belongs to the series of a metric. Series ids and numbers of changes are
+-- never reused: the next ones stay in its record-side state.
 local function forget_metric(metric, catalogue_key)
   local key, recorded = metric.key, metric.recorded
   redis.call('DEL', key.series, key.live, key.held, key.values)
@@ -13,7 +13,7 @@ local function forget_metric(metric, catalogue_key)
   recorded[FIRST_CHANGE], recorded[CHANGE_BYTES] = recorded[NEXT_CHANGE], 0
 end
 
--- Take the tags of one series out of the counts that include/series_ids.lua keeps. Series of older
+-- Subtract the tags of one series from the counts kept by include/series_ids.lua. Series of older
 -- versions were not counted.
 local function uncount_series(values_key, flat_tags)
   for at = 1, #flat_tags, 2 do
@@ -28,8 +28,8 @@ local function uncount_series(values_key, flat_tags)
   end
 end
 
--- *all_tags*: canonical tags of each series. Changes that name one of these are passed over by
--- readers, as are rows that are made of them: no other series ever gets the id.
+-- *all_tags*: canonical tags of each series. Readers skip changes with these ids, and rows made
+-- from them: no other series ever gets the id.
 local function forget_series(metric, all_tags)
   if #all_tags == 0 then
     return

@@ -1,7 +1,7 @@
--- Leases: a field of a hash for each piece of work, msgpack [holder, fence, until_us].
+-- Leases: one hash field per piece of work, msgpack [holder, fence, until_us].
 --
 -- The fence is a number that grows with every new holder. A script that writes for the holder of a
--- lease compares it first, so a process that was stopped and continues too late changes nothing.
+-- lease compares it first, so a process that was paused for too long cannot change anything.
 
 local function server_time_us()
   local time = redis.call('TIME')

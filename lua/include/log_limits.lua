@@ -1,4 +1,4 @@
--- The log of a metric: how old and how large it may become.
+-- Limits on the age and size of a metric's log.
 
 -- @include "numbers"
 -- @include "batch_stamp"
@@ -7,7 +7,7 @@
 local MAX_CUT = 100 -- blocks that one batch cuts at most
 local HOUR_US = 3600000000
 
--- Return how many samples a block holds; 0 if it cannot be read.
+-- Return the number of samples in a block; 0 if it cannot be read.
 local function count_samples(block)
   local is_readable, samples = pcall(function()
     local _, at = skip_stamp(block)
@@ -27,7 +27,7 @@ local function choose_cut(metric, limits, clock, time_us, previous_clock)
   end
   local excess = state[LOG_BYTES] - limits.log_bytes
   local oldest_kept = time_us - limits.log_age_us
-  -- If the time jumped ahead, the batch that sees it cuts nothing because of its age.
+  -- If the time jumped ahead, the first batch afterwards does not cut anything because of age.
   local jumped = previous_clock > 0 and time_us - previous_clock > HOUR_US
   if excess <= 0 and (state[OLDEST] > oldest_kept or jumped) then
     return

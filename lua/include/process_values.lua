@@ -12,15 +12,15 @@
 -- @include "record_state"
 
 local ENDS = 1
--- Processes whose values are kept apart when they are gone. One of them that comes back takes its
--- value back.
+-- Number of dead processes whose values are kept separately. If one of them comes back, it reclaims
+-- its value.
 local MOST_GONE = 32
--- Of what gone processes left: a value, its time and the newest clock; then for each whose value is
--- kept apart its writer, value and time.
+-- Format of the values of dead processes: a value, its time and the newest clock; then for each
+-- value kept separately its writer, value and time.
 local GONE_BYTES, WRITER_BYTES, ENTRY_BYTES = 24, 16, 32
 local NOTHING_GONE = struct.pack('<ddd', 0, -1, 0)
 
--- Return the values in *change*, which ends with the ids of the series, or not.
+-- Return the values in *change*, which may end with the ids of the series.
 local function read_values(change, has_ids)
   local _, _, count, flags, at = struct.unpack('<BBI4I4', change)
   local values, mode = { count = count, ends = flags == ENDS }, nil
@@ -46,7 +46,7 @@ local function entry_name(writer)
   return string.sub(writer .. string.rep('\0', WRITER_BYTES), 1, WRITER_BYTES)
 end
 
--- Return what gone processes left, without what *writer* left; and whether it had left anything.
+-- Return the values of dead processes without that of *writer*, and whether there was one.
 local function without_writer(gone, writer)
   local name = entry_name(writer)
   for at = GONE_BYTES + 1, #gone, ENTRY_BYTES do
@@ -57,7 +57,7 @@ local function without_writer(gone, writer)
   return gone, false
 end
 
--- Merge the oldest value that is kept apart with those that are not.
+-- Merge the oldest value kept separately into the merged value.
 local function merge_oldest(gone, mode)
   local value, time_ms, clock = struct.unpack('<ddd', gone)
   local oldest, oldest_ms = struct.unpack('<dd', gone, GONE_BYTES + WRITER_BYTES + 1)
@@ -70,7 +70,7 @@ local function merge_oldest(gone, mode)
     .. string.sub(gone, GONE_BYTES + ENTRY_BYTES + 1)
 end
 
--- Return what gone processes left, with the value of one more.
+-- Return the values of dead processes, with one more value.
 local function with_writer(gone, writer, value, time_ms, clock, values)
   gone = without_writer(gone or NOTHING_GONE, writer)
   local base, base_ms, newest = struct.unpack('<ddd', gone)
@@ -83,7 +83,7 @@ local function with_writer(gone, writer, value, time_ms, clock, values)
   return #gone > GONE_BYTES + MOST_GONE * ENTRY_BYTES and merge_oldest(gone, values.mode) or gone
 end
 
--- Return the fields with what gone processes left of those series that exist.
+-- Return the fields with values of dead processes, for existing series.
 local function names_of_gone(ids, count)
   local names = {}
   for place = 1, count do
@@ -94,7 +94,7 @@ local function names_of_gone(ids, count)
   return names
 end
 
--- Take back what this writer left when it counted as gone; return whether it had left anything.
+-- Reclaim the value that this writer left when it counted as dead; return whether there was one.
 local function take_back(key, ids, count, writer)
   local names, flat = names_of_gone(ids, count), {}
   for n, gone in ipairs(read_fields(key, names)) do
@@ -107,7 +107,7 @@ local function take_back(key, ids, count, writer)
   return #flat > 0
 end
 
--- Write the values of a process that ends: they become those of a process that is gone.
+-- Write the values of an ending process: they become those of a dead process.
 local function write_last_values(key, ids, values, writer, clock)
   local gone, own, flat = {}, {}, {}
   local names = names_of_gone(ids, values.count)
@@ -129,8 +129,8 @@ local function write_last_values(key, ids, values, writer, clock)
   remove_fields(key, own)
 end
 
--- Write the values of a process. *ids* are false for series that do not exist. Return whether it
--- changed what gone processes left.
+-- Write the values of a process. *ids* are false for missing series. Return whether the values of
+-- dead processes changed.
 local function write_values(key, ids, values, writer, clock)
   local seen, flat = math.floor(clock / 1000), {}
   for place = 1, values.count do
@@ -138,7 +138,7 @@ local function write_values(key, ids, values, writer, clock)
       values.times[place] = math.min(values.times[place], seen)
     end
   end
-  -- In the mode `all` each process has a row, also when it is gone: its clock is below 0 then.
+  -- In the mode `all`, each process has a row, even a dead one: its clock is then below 0.
   if values.ends and (values.is_live or values.mode > 0) then
     write_last_values(key, ids, values, writer, clock)
     return true
@@ -151,7 +151,7 @@ local function write_values(key, ids, values, writer, clock)
         .. values.process
     end
   end
-  -- Only a process whose field was not there may have counted as gone.
+  -- Only a process without a field may have counted as dead.
   return write_fields(key, flat) > 0 and take_back(key, ids, values.count, writer)
 end
 

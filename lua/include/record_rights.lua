@@ -1,9 +1,9 @@
--- The rights that record.lua needs: they are checked before anything is written.
+-- The permissions that record.lua needs, which are checked before anything is written.
 
 -- @include "rights"
 
--- Return an error if a right is missing. The server itself has checked the keys of all metrics, so
--- each command is checked with one key.
+-- Return an error if a permission is missing. The server itself has checked the keys of all
+-- metrics, so each command is checked with one key.
 local function find_missing_right(clock_key, recorded_key, channel_prefix, batch)
   local first, has_exemplars = batch.metrics[1], #batch.with_exemplars > 0
   if not first then
@@ -25,7 +25,7 @@ local function find_missing_right(clock_key, recorded_key, channel_prefix, batch
     or find_denied('ZADD', log, '0', 'm')
     or find_denied('ZREM', log, 'm')
     or (has_exemplars and find_denied('EXPIRE', log, '1'))
-  -- A fast path: a user who may publish to this name may do so to all that begin alike.
+  -- A fast path: a user who may publish to this name may publish to all names with this prefix.
   if not missing_right and find_denied('PUBLISH', channel_prefix .. '*', '') then
     for _, metric in ipairs(batch.metrics) do
       missing_right = missing_right or find_denied('PUBLISH', metric.channel, '')

@@ -1,14 +1,14 @@
 -- The record-side state of a metric: one field of the hash `recorded`, a row of doubles.
 --
--- Only scripts change it, since record.lua must not lose what another process writes meanwhile.
--- It is longer than 64 bytes, so that Redis keeps the hash as a table: a list of some hundred
+-- Only scripts change it, because record.lua must not lose concurrent writes of other processes. It
+-- is longer than 64 bytes, so that Redis stores the hash as a hash table: a list of several hundred
 -- metrics would be slow to update.
 
 local STATE_FORMAT = '<ddddddddddddd'
 local STATE_BYTES, STATE_SIZE = 104, 13
 
--- Places in the row. A script works on it as a list, as a table with names takes five times as long
--- to make.
+-- Positions in the row. A script uses it as a list, because creating a table with names takes five
+-- times as long.
 local NEXT_ID = 1 -- of the next new series
 local EPOCH = 2 -- grows whenever series are removed: ids are valid within one epoch
 local NEXT_CHANGE = 3 -- number of the next change of the totals

@@ -1,7 +1,7 @@
--- Rights: may the user of this connection run the commands that a script writes with?
+-- Permissions: may the user of this connection run the write commands of a script?
 --
--- A script that is refused midway keeps what it has written, so it asks before it writes. Keys are
--- checked by the server, since they are declared, but commands and channels are not.
+-- A script that is rejected midway keeps what it has written, so it checks before it writes. Keys
+-- are checked by the server, because they are declared, but commands and channels are not.
 
 local MISSING_RIGHT = "NOPERM redismetrics: this user's rights lack "
 
@@ -12,11 +12,11 @@ local function find_denied(command, target, ...)
   end
 end
 
--- Redis 6.2 cannot be asked. Run a command that is checked for rights and then fails or changes
--- nothing, and return an error if it was refused.
+-- Redis 6.2 cannot be asked. Run a command that is checked for permission and then fails or changes
+-- nothing, and return an error if it was rejected.
 --
--- A full server must be obeyed here too: once a script has run ZREM or HDEL, even if they removed
--- nothing, Redis no longer refuses its commands for lack of memory.
+-- A full server must be respected here too: once a script has run ZREM or HDEL, even if they
+-- removed nothing, Redis no longer rejects its commands for lack of memory.
 local function find_refused(command, target, ...)
   local reply = redis.pcall(command, target, ...)
   local failure = type(reply) == 'table' and reply.err or ''

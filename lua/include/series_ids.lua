@@ -1,5 +1,5 @@
--- Series ids: look up the series that the client named by their tags, give new ones the next ids,
--- and count series beyond the limits as the overflow series.
+-- Series ids: look up the series that the client sent by tags, assign ids to new ones, and count
+-- series beyond the limits as the overflow series.
 --
 -- These functions read and fill in `metric`, see read_arguments() in record.lua. They write
 -- nothing to Redis.
@@ -8,12 +8,12 @@
 -- @include "slices"
 -- @include "record_state"
 
--- Redis keeps a small hash as a list, which is slow to update once it has some hundred fields. One
--- long value makes it a table.
+-- Redis stores a small hash as a list, which is slow to update once it has several hundred fields.
+-- One long value turns it into a hash table.
 local PAD_AT, PAD = 64, string.rep('-', 65)
 
--- Set metric.ids where the client sent ids. If it sent tags, set metric.unknown to what Redis holds
--- of those series. Return an error if that is corrupt.
+-- Set metric.ids where the client sent ids. If it sent tags, set metric.unknown to the stored ids
+-- of those series. Return an error if these are corrupt.
 local function find_ids(metric, limits)
   local series, ids, all_tags, places = metric.series, {}, {}, {}
   metric.ids = ids
@@ -69,8 +69,8 @@ local function find_ids(metric, limits)
   }
 end
 
--- Return why a new series is counted as the overflow series: '' if there are too many series, or
--- the tag that has too many values. Return nil if there is room.
+-- Return why a new series must be counted as the overflow series: '' if there are too many series,
+-- or the tag with too many values. Return nil if there is room.
 local function find_exceeded_limit(unknown, fields, limits)
   if unknown.series_count >= limits.max_series then
     return ''
@@ -84,7 +84,7 @@ local function find_exceeded_limit(unknown, fields, limits)
   end
 end
 
--- Count one more series with these tags.
+-- Count a new series with these tags.
 local function count_series(counts, changed, fields)
   for at = 1, #fields, 2 do
     local pair, key = fields[at], fields[at + 1]

@@ -1,8 +1,8 @@
--- Commands on more fields of a hash than one call can take.
+-- Commands on more fields of a hash than one call accepts.
 
 local SLICE = 1000 -- unpack() fails near 8,000 values
 
--- Return the values of *fields*, in order; false for each that does not exist.
+-- Return the values of *fields*, in order; false for missing ones.
 local function read_fields(key, fields)
   if #fields <= SLICE then
     return redis.call('HMGET', key, unpack(fields))
@@ -18,7 +18,7 @@ local function read_fields(key, fields)
 end
 
 -- Write fields; *flat* is field, value, field, value... from *begin* to *final*, or all of it.
--- Return how many were not there before.
+-- Return the number of new fields.
 local function write_fields(key, flat, begin, final)
   local added = 0
   final = final or #flat

@@ -22,14 +22,14 @@
 local LARGEST = 1.7976931348623157e308
 local SLICE_OF_COLUMN = 2000
 
--- A sum beyond the range of a double becomes the largest one: readers refuse a gauge that is inf.
+-- A sum that overflows a double becomes the largest double: readers reject an infinite gauge.
 local function saturate(sum)
   return math.max(-LARGEST, math.min(LARGEST, sum))
 end
 
 local repeated_formats = {} -- format of one number -> count -> format of that many
 
--- Return the format of *count* numbers. Metrics of a batch are alike, so most are made before.
+-- Return the format of *count* numbers. Metrics of a batch are alike, so most formats are cached.
 local function repeat_format(format, count)
   local known = repeated_formats[format]
   if not known then
@@ -44,7 +44,7 @@ local function repeat_format(format, count)
   return repeated
 end
 
--- Return a column of *count* numbers as a table, and where the next one begins.
+-- Return a column of *count* numbers as a table, and the position of the next one.
 local function read_column(data, at, format, size, count)
   if count <= SLICE_OF_COLUMN then
     local column = { struct.unpack(repeat_format(format, count), data, at) }
@@ -63,9 +63,9 @@ local function read_column(data, at, format, size, count)
   return column, at
 end
 
--- Return columns of *count* numbers each as one list, one column behind the other, and where the
--- next begins. *formats* has a letter for each column. To read all at once takes half the time of
--- one after the other.
+-- Return columns of *count* numbers each as one list, one column after another, and the position of
+-- the next one. *formats* has a letter per column. Reading all at once takes half the time of
+-- reading one by one.
 local function read_columns(data, at, formats, count)
   local size = count * #formats
   if size <= SLICE_OF_COLUMN then
@@ -93,8 +93,8 @@ local function read_columns(data, at, formats, count)
   return columns, at
 end
 
--- Return the change that begins at *at*; nil if it is of an unknown kind or layout, which a newer
--- version wrote.
+-- Return the change that begins at *at*; nil if it has an unknown kind or layout, written by a
+-- newer version.
 local function read_change(data, at)
   local kind, layout, count, cells, columns, of_cells
   kind, layout, count, cells, at = struct.unpack('<BBI4I4', data, at)
@@ -123,8 +123,8 @@ local function read_change(data, at)
   }
 end
 
--- Rows of the totals that a script works on: locate_rows() reads them when they are needed first.
--- *shape_at* is where *heads* have the doubles in a row, and the rows in a field.
+-- Rows of the totals that a script works on: locate_rows() reads them when they are first needed.
+-- *shape_at* is the position in *heads* of the doubles in a row, and the rows in a field.
 local function open_rows(key, heads, shape_at)
   local width, per_field = struct.unpack('<I2B', heads, shape_at)
   return {
@@ -153,9 +153,9 @@ local function read_rows(rows, numbers, names)
   end
 end
 
--- Return where the rows of a change's series are: for each series, the doubles of its field, and
--- where its row begins in them. Read the rows that were not read yet. Most changes of a metric are
--- of the same series, so they are looked up once.
+-- Return the locations of the rows of a change's series: for each series, the doubles of its field,
+-- and the start of its row in them. Read rows that have not been read yet. Most changes of a metric
+-- have the same series, so they are looked up once.
 local function locate_rows(rows, change)
   local packed, count = change.packed_ids, change.count
   local located = rows.located[packed]
@@ -187,7 +187,7 @@ local function locate_rows(rows, change)
   return places, begins
 end
 
--- Return fields and values to write, flat, for all rows that were read.
+-- Return a flat list of fields and values to write, for all rows that were read.
 local function pack_rows(rows)
   local flat, last, names = {}, 0, rows.names
   local format, pack = repeat_format('d', rows.width * rows.per_field), struct.pack
@@ -199,7 +199,7 @@ local function pack_rows(rows)
 end
 
 -- Each of these applies a change to the rows; *clock* is that of the change's batch. In the list of
--- columns, the number of a series is *count* behind that of the column before.
+-- columns, the number of a series is *count* positions after that of the previous column.
 
 -- Total and remainder are a pair of doubles: two-sum, Knuth, TAOCP 2, 4.2.2.
 local function apply_counter(rows, change, clock)
@@ -220,8 +220,8 @@ local function apply_counter(rows, change, clock)
   end
 end
 
--- Return the places of the series whose shared value changes, from 0, and the packed value and time
--- of each before the change.
+-- Return the positions (from 0) of the series whose shared value changes, and the packed value and
+-- time of each before the change.
 local function apply_gauge(rows, change, clock)
   local fields, begins = locate_rows(rows, change)
   local seen, columns, count = math.floor(clock / 1000), change.columns, change.count
@@ -231,7 +231,7 @@ local function apply_gauge(rows, change, clock)
     local code, time_ms = columns[place], columns[count + place]
     local last_ms = doubles[at] == 0 and -1 or doubles[at + 2]
     if code % 2 == 1 then
-      -- The result is no older than what it changes, whose time may be of a clock ahead of ours.
+      -- The result is no older than its base, whose time may be from a clock ahead of ours.
       last_ms = math.max(last_ms, math.min(columns[3 * count + place], seen))
       base_places[#base_places + 1] = place - 1
       base_values[#base_values + 1] = struct.pack('<dd', doubles[at + 1], last_ms)
@@ -250,7 +250,7 @@ local function apply_gauge(rows, change, clock)
   return base_places, base_values
 end
 
--- Of a summary too, which has no buckets.
+-- Also for a summary, which has no buckets.
 local function apply_histogram(rows, change, clock)
   local fields, begins = locate_rows(rows, change)
   local seen, columns, count = math.floor(clock / 1000), change.columns, change.count

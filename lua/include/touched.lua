@@ -1,4 +1,4 @@
--- What readers must drop from their caches: the fields that each of the last commits wrote.
+-- What readers must drop from their caches: the fields written by each of the last commits.
 
 -- @include "numbers"
 
@@ -6,7 +6,7 @@ local MAX_TOUCHED = 128 -- fields of one commit that are listed at most
 local REMEMBERED_COMMITS = 64 -- that a reader can be behind and still catch up
 local COMMITS_BETWEEN_TRIMS = 16
 
--- Forget all commits so far: a reader then cannot catch up, and drops its whole cache.
+-- Forget all commits so far: readers then cannot catch up, and drop their whole cache.
 local function forget_touched(metric)
   redis.call('ZREMRANGEBYSCORE', metric.key.touched, '-inf', '+inf')
 end
@@ -25,12 +25,12 @@ local function write_touched(metric, number, new_version)
     members = {}
   end
   members[#members + 1], members[#members + 2] = score, '=' .. new_version
-  -- The first write of a commit, so it is one that a full server refuses.
+  -- The first write of a commit, so it must be one that a full server rejects.
   redis.call('ZADD', metric.key.touched, unpack(members))
   if are_many then
     redis.call('ZREMRANGEBYSCORE', metric.key.touched, '-inf', '(' .. score)
   end
-  -- Now and then is enough, and to remember a few more does no harm.
+  -- Occasionally is enough; remembering a few more does no harm.
   if number % COMMITS_BETWEEN_TRIMS == 0 then
     redis.call('ZREMRANGEBYSCORE', metric.key.touched, '-inf', number - REMEMBERED_COMMITS)
   end
