@@ -199,7 +199,7 @@ def test_large_keys_are_copied_in_parts(
     assert answers(second_server.url, namespace) == before
 
 
-def test_an_active_source_is_copied_each_metric_as_it_is_at_one_moment(
+def test_each_metric_of_an_active_source_is_copied_consistently(
     make_metrics: MakeMetrics,
     second_server: Server,
     url: str,

@@ -306,7 +306,7 @@ def test_the_retentions_of_the_source_are_copied(
         )
 
 
-def test_what_a_newer_version_wrote_is_copied(
+def test_data_written_by_a_newer_version_is_copied(
     make_metrics: MakeMetrics, server: Server, second_server: Server, namespace: str, url: str
 ) -> None:
     metrics = make_metrics(url)

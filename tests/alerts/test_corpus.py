@@ -54,7 +54,9 @@ def judge(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("source", "part"), PARTS)
-def test_verdicts_are_promtools(source: str, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdicts_equal_those_of_promtool(
+    source: str, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cases = [case for case in CASES if case["source"] == source and case["class"] != "either"]
     cases = cases[part :: sum(each == source for each, _ in PARTS)]
     assert cases

@@ -94,7 +94,7 @@ def test_the_payload_is_alertmanagers(client: Client, namespace: str, web: Serve
     }
 
 
-def test_what_was_sent_is_not_sent_again(client: Client, namespace: str, web: Server) -> None:
+def test_sent_notifications_are_not_sent_again(client: Client, namespace: str, web: Server) -> None:
     save(client, namespace, alert())
     first = notifier(namespace, web.url)
     first.step(client, NOW)
@@ -169,7 +169,7 @@ def taken(sending: Notifier) -> None:
         wait_until(lambda: not outbox.holds(f"team/webhook[0] {FINGERPRINT}"), "it is sent")  # noqa: B023
 
 
-def test_a_resolved_alert_is_sent_though_its_state_is_gone(
+def test_a_resolved_alert_is_sent_even_if_its_state_is_gone(
     client: Client, namespace: str, web: Server
 ) -> None:
     save(client, namespace, alert())
@@ -189,7 +189,7 @@ def test_a_resolved_alert_is_sent_though_its_state_is_gone(
     assert sending.step(client, NOW + 300 * MINUTE) == 0
 
 
-def test_a_receiver_that_was_away_for_long_gets_what_fired_and_that_it_is_over(
+def test_a_receiver_that_was_down_for_long_gets_fired_and_resolved_alerts(
     client: Client, namespace: str, web: Server
 ) -> None:
     save(client, namespace, alert())
@@ -241,9 +241,7 @@ def test_a_function_gets_the_payload(client: Client, namespace: str) -> None:
     assert [each["status"] for each in got] == ["firing"]
 
 
-def test_a_receiver_that_hangs_holds_up_no_other(
-    client: Client, namespace: str, web: Server
-) -> None:
+def test_a_receiver_that_hangs_delays_no_other(client: Client, namespace: str, web: Server) -> None:
     save(client, namespace, alert())
     web.answers.clear()
     with receiving() as other:
@@ -277,7 +275,7 @@ def test_a_failing_receiver_is_tried_again(web: Server) -> None:
     assert (taken, outbox.failed, outbox.sent) == (["alert"], 1, 1)
 
 
-def test_newer_news_replaces_what_waits(web: Server) -> None:
+def test_a_newer_notification_replaces_a_waiting_one(web: Server) -> None:
     web.answers.clear()
     outbox: Outbox[str] = Outbox("x", lambda thing: post_json(web.url, thing, 10))
     outbox.put("first", "in hand")
@@ -330,7 +328,7 @@ def test_a_token_is_sent_as_a_header(web: Server) -> None:
     assert web.posts[0][2]["Authorization"] == "Bearer s3cret"
 
 
-def test_what_fails_is_not_tried_again_after_another_process_took_over(web: Server) -> None:
+def test_failed_requests_are_not_retried_after_another_process_took_over(web: Server) -> None:
     web.status = 503
     web.answers.clear()
     outbox: Outbox[str] = Outbox("x", lambda thing: post_json(web.url, thing, 10))
@@ -345,7 +343,7 @@ def test_what_fails_is_not_tried_again_after_another_process_took_over(web: Serv
     assert "old" not in web.bodies[1:]
 
 
-def test_what_was_taken_is_logged_once_redis_takes_it(
+def test_accepted_notifications_are_logged_once_redis_is_back(
     client: Client, admin: redis.Redis, namespace: str, web: Server
 ) -> None:
     save(client, namespace, alert())
@@ -362,7 +360,7 @@ def test_what_was_taken_is_logged_once_redis_takes_it(
     assert [each.sent_at for each in run(client, read_log(namespace)).values()] == [NOW]
 
 
-def test_what_a_receiver_refuses_waits_for_the_group_interval(
+def test_rejected_notifications_wait_for_the_group_interval(
     client: Client, namespace: str, web: Server
 ) -> None:
     save(client, namespace, alert())

@@ -84,7 +84,7 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
         ("webhook_configs", "email_configs", "field email_configs not found"),
     ],
 )
-def test_what_is_refused(tmp_path: Path, old: str, new: str, problem: str) -> None:
+def test_rejected_inputs(tmp_path: Path, old: str, new: str, problem: str) -> None:
     (tmp_path / "secret").write_text("x")
     (tmp_path / "a.tmpl").write_text("")
     assert old in FULL
@@ -96,7 +96,7 @@ def test_what_is_refused(tmp_path: Path, old: str, new: str, problem: str) -> No
     assert problem in str(raised.value)
 
 
-def test_an_empty_file_says_what_is_missing(tmp_path: Path) -> None:
+def test_an_empty_file_reports_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile, match="a route and receivers"):
         load(tmp_path, "")
     with pytest.raises(InvalidFile, match="route must be given"):

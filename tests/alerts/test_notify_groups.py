@@ -49,7 +49,7 @@ def test_a_group_waits_so_that_others_can_join() -> None:
     assert history.at(31_000, a, b) == [[FIRING, FIRING]]
 
 
-def test_news_of_a_group_wait_for_its_interval() -> None:
+def test_changes_of_a_group_wait_for_its_interval() -> None:
     history = History(route())
     a, b = alert(alertname="A", n="1"), alert(alertname="A", n="2")
     history.at(0 + 1, a)
@@ -58,7 +58,7 @@ def test_news_of_a_group_wait_for_its_interval() -> None:
     assert history.at(30_001 + 5 * MINUTE, a, b) == [[FIRING, FIRING]]
 
 
-def test_what_was_sent_is_repeated_only_after_the_repeat_interval() -> None:
+def test_notifications_are_repeated_only_after_the_repeat_interval() -> None:
     history = History(route())
     a = alert(alertname="A")
     history.at(1, a)
@@ -67,7 +67,7 @@ def test_what_was_sent_is_repeated_only_after_the_repeat_interval() -> None:
     assert all(240 <= b - a <= 246 for a, b in pairwise(sent))
 
 
-def test_a_resolved_alert_is_said_once() -> None:
+def test_a_resolved_alert_is_sent_once() -> None:
     history = History(route())
     history.at(1, alert(alertname="A"))
     history.at(MINUTE, alert(alertname="A"))
@@ -77,7 +77,7 @@ def test_a_resolved_alert_is_said_once() -> None:
     assert history.at(30 * MINUTE) == []
 
 
-def test_a_receiver_that_does_not_want_resolved_alerts_hears_the_next_time() -> None:
+def test_a_receiver_without_resolved_alerts_is_notified_the_next_time() -> None:
     history = History(route("quiet"))
     a, over = alert(alertname="A"), alert(RESOLVED, alertname="A")
     history.at(1, a)
@@ -87,7 +87,7 @@ def test_a_receiver_that_does_not_want_resolved_alerts_hears_the_next_time() -> 
     assert history.at(12 * MINUTE, a) == [[FIRING]]
 
 
-def test_an_alert_that_was_never_sent_is_not_said_to_be_over() -> None:
+def test_an_alert_that_was_never_sent_is_not_sent_as_resolved() -> None:
     history = History(route())
     assert history.at(1, alert(RESOLVED, alertname="A")) == []
     assert history.at(MINUTE, alert(RESOLVED, alertname="A")) == []

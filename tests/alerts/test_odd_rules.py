@@ -31,7 +31,7 @@ def client(url: str) -> Iterator[Client]:
         ({}, {"summary": '{{ reReplaceAll "a" "$²" "a" }}'}),
     ],
 )
-def test_texts_of_one_alert_do_not_hold_up_other_rules(
+def test_texts_of_one_alert_do_not_delay_other_rules(
     client: Client, namespace: str, labels: dict[str, str], annotations: dict[str, str]
 ) -> None:
     process = Process(
@@ -52,7 +52,7 @@ def test_an_error_of_odd_characters_is_kept(client: Client, namespace: str) -> N
     assert rule["lastError"] == "it has ?"
 
 
-def test_a_rule_that_fails_by_a_bug_keeps_its_alerts_and_holds_up_no_other(
+def test_a_rule_that_fails_by_a_bug_keeps_its_alerts_and_delays_no_other(
     client: Client, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = Process(client, namespace, "a", Rule("Odd", "odd", True), ALERT)

@@ -126,7 +126,7 @@ def test_a_forecast(tmp_path: Path) -> None:
         (lambda: ready_made.forecast("a", "x", 1, ahead="0"), "ahead must be longer"),
     ],
 )
-def test_what_is_refused(call: object, problem: str) -> None:
+def test_rejected_inputs(call: object, problem: str) -> None:
     with pytest.raises(InvalidQuery, match=problem):
         call()  # type: ignore[operator]
 

@@ -102,7 +102,7 @@ def test_files_without_groups(data: bytes) -> None:
         ("- a\n", "cannot unmarshal !!seq into rulefmt.RuleGroups"),
     ],
 )
-def test_what_is_refused(text: str, expected: str) -> None:
+def test_rejected_inputs(text: str, expected: str) -> None:
     assert expected in problems(text)
 
 

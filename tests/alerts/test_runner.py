@@ -117,7 +117,7 @@ def test_an_alert_waits_fires_and_is_resolved(make: Make, client: Client, namesp
     ]
 
 
-def test_it_is_evaluated_once_however_often_it_is_tried(make: Make) -> None:
+def test_it_is_evaluated_once_however_often_it_is_retried(make: Make) -> None:
     process = make()
     assert process.pass_at(START)
     assert not process.pass_at(START)
@@ -131,7 +131,7 @@ def test_only_one_process_evaluates_a_group(make: Make) -> None:
     assert first.pass_at(START + MINUTE)
 
 
-def test_another_process_goes_on_where_one_was_killed(
+def test_another_process_continues_where_one_was_killed(
     make: Make, admin: redis.Redis, client: Client, namespace: str
 ) -> None:
     first, second = make("a"), make("b")
@@ -204,7 +204,9 @@ def test_a_clock_that_was_set_back_far_is_followed(make: Make) -> None:
     assert process.pass_at(START - 3_600_000)
 
 
-def test_a_reload_in_the_middle_of_for_keeps_it(make: Make, client: Client, namespace: str) -> None:
+def test_a_reload_during_for_keeps_the_pending_time(
+    make: Make, client: Client, namespace: str
+) -> None:
     process = make()
     series = ({"job": "x"}, 1.0)
     process.pass_at(START, series)
@@ -373,7 +375,7 @@ def test_changes_that_are_saved_again_after_a_lost_reply_are_in_the_history_once
     assert run(client, history(namespace, 0, 10)) == [change, change]
 
 
-def test_what_a_failover_lost_of_a_group_is_written_again(
+def test_state_of_a_group_lost_in_a_failover_is_written_again(
     make: Make, client: Client, admin: redis.Redis, namespace: str
 ) -> None:
     process, key = make("a"), keys.alert_group(namespace, "a.yml;g")
@@ -390,7 +392,7 @@ def test_what_a_failover_lost_of_a_group_is_written_again(
     assert len(run(client, load_group(namespace, "a.yml;g")).rules) == 1
 
 
-def test_an_alert_that_was_saved_without_a_reply_and_is_over_is_removed(
+def test_a_resolved_alert_that_was_saved_without_a_reply_is_removed(
     make: Make, client: Client, namespace: str
 ) -> None:
     process = make("a")

@@ -223,7 +223,7 @@ class Failing(ScriptedEngine):
 
 
 @pytest.mark.slow
-def test_an_error_of_ours_does_not_end_the_evaluation(
+def test_an_internal_error_does_not_end_the_evaluation(
     url: str, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "rules.yml").write_text(RULES)

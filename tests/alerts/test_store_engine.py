@@ -16,14 +16,14 @@ def now_ms(metrics: Metrics) -> int:
     return round(1000 * metrics.internals.clock())
 
 
-def test_what_is_recorded_is_seen_by_the_next_question(metrics: Metrics) -> None:
+def test_recorded_samples_are_seen_by_the_next_query(metrics: Metrics) -> None:
     engine, now = store_engine(metrics), now_ms(metrics)
     engine.write([({"__name__": "seen", "queue": "mail"}, 2.0)], [], now)
     (answer,) = engine.instant(["seen + 1"], now)
     assert answer.series == [({"queue": "mail"}, 3.0)]
 
 
-def test_a_client_with_asyncio_records_as_well(url: str, namespace: str, metrics: Metrics) -> None:
+def test_an_asyncio_client_records_too(url: str, namespace: str, metrics: Metrics) -> None:
     engine, now = store_engine(AsyncMetrics(url, namespace=namespace)), now_ms(metrics)
     engine.write([({"__name__": "seen"}, 2.0)], [], now)
     engine.settle()
@@ -63,7 +63,7 @@ def test_a_metric_that_cannot_be_read_is_an_error_of_its_rule_only(
     assert bad.error
 
 
-def test_an_error_of_ours_is_an_error_of_its_rule_only(
+def test_an_internal_error_affects_only_its_rule(
     metrics: Metrics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = store_engine(metrics)

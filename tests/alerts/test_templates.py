@@ -118,7 +118,7 @@ def test_expansion(template: str, expected: str | None) -> None:
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
-def test_values_that_are_no_numbers(value: float) -> None:
+def test_values_that_are_not_numbers(value: float) -> None:
     name = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}[str(value)]
     assert expand("{{ $value }} {{ humanize $value }} {{ humanizeDuration $value }}", value) == (
         f"{name} {name} {name}"
@@ -162,7 +162,7 @@ def test_a_failing_template_becomes_text_that_says_why(template: str, problem: s
         ("{{ range $x := $labels }}{{ end }}{{ $x }}", 'undefined variable "$x"'),
     ],
 )
-def test_what_is_not_a_template_is_refused(template: str, problem: str) -> None:
+def test_invalid_templates_are_rejected(template: str, problem: str) -> None:
     with pytest.raises(ValueError, match="template: __alert_High:1: ") as raised:
         check(template, "High")
     assert problem in str(raised.value)
@@ -185,7 +185,7 @@ def test_errors_name_the_line() -> None:
         "{{ printf `%999999999d` 1 }}" + "{{ printf `%999d` 1 }}" * 1000,
     ],
 )
-def test_hostile_templates_end_soon_with_little_text(template: str) -> None:
+def test_hostile_templates_are_bounded_in_time_and_output(template: str) -> None:
     text: list[str] = []
     # In a thread, whose stack is smaller.
     thread = threading.Thread(target=lambda: text.append(expand(template)))

@@ -130,7 +130,7 @@ def test_a_silence_that_cannot_be_read_hides_no_other(
 
 
 @pytest.mark.parametrize("value", [*HOSTILE, msgpack.packb([1, 2, 3, [[4]], []])])
-def test_an_entry_of_the_log_of_notifications_that_cannot_be_read_hides_no_other(
+def test_an_unreadable_entry_of_the_notification_log_hides_no_other(
     client: Client, admin: redis.Redis, namespace: str, value: bytes
 ) -> None:
     known = msgpack.packb([1, 2, 3, ["abc"], []])

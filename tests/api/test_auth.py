@@ -189,7 +189,7 @@ def test_with_a_write_token_alone_reading_needs_none(metrics: Metrics) -> None:
 
 
 @pytest.mark.parametrize("allow_write", [False, True])
-def test_without_a_write_token_who_reads_may_write_if_anybody_may(
+def test_without_a_write_token_readers_may_write_if_writing_is_allowed(
     metrics: Metrics, allow_write: bool
 ) -> None:
     app = create_app(metrics, token=TOKEN, allow_write=allow_write)

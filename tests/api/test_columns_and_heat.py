@@ -115,7 +115,7 @@ def test_columns_have_the_values_of_rows(web: Any, filled: Metrics) -> None:
         ("rollup?name=took&shape=columns&order=average", "unknown aggregation 'average'"),
     ],
 )
-def test_wrong_parameters_are_refused(web: Any, query: str, part: str) -> None:
+def test_invalid_parameters_are_refused(web: Any, query: str, part: str) -> None:
     response = web.get(f"/api/{query}")
     assert part in error_message(response, 400)
 

@@ -25,7 +25,7 @@ from tests.fixtures.servers import PATIENCE, PATIENT
 from tests.fixtures.webserver import running
 
 
-def test_slow_heads_shut_out_nobody(metrics: Metrics) -> None:
+def test_slow_headers_do_not_block_others(metrics: Metrics) -> None:
     with running(create_app(metrics), max_connections=20) as at, ExitStack() as stack:
         place = urlsplit(at)
         slow = []
@@ -61,7 +61,7 @@ def test_head_must_arrive_in_time(metrics: Metrics, before: bytes) -> None:
                     ended = True
 
 
-def test_what_is_written_must_be_read_in_time(metrics: Metrics) -> None:
+def test_written_data_must_be_read_in_time(metrics: Metrics) -> None:
     """Also by an application whose responses have no limit of time of their own."""
     ended = threading.Event()
 
@@ -85,7 +85,7 @@ def test_what_is_written_must_be_read_in_time(metrics: Metrics) -> None:
             assert ended.wait(PATIENCE)
 
 
-def test_a_client_that_reads_on_stops_the_timer() -> None:
+def test_a_client_that_keeps_reading_stops_the_timer() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("no request was sent")
 

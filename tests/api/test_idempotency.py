@@ -284,7 +284,7 @@ def test_a_request_that_could_not_be_remembered_counts_once(
     "value",
     [b"", b"{", b"[]", b"null", b'{"sent": 5}', b'{"reply": [202, {}]}', b"[" * 5_000, b"\xff"],
 )
-def test_what_others_write_in_place_of_a_request_is_an_error(
+def test_foreign_values_in_place_of_a_request_are_errors(
     serve: Serve, server: Server, namespace: str, value: bytes
 ) -> None:
     web = serve()

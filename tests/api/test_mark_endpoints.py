@@ -45,7 +45,7 @@ def test_invalid_marks_are_rejected(
     assert metrics.marks() == []
 
 
-def test_who_only_reads_notes_nothing(web: Any, metrics: Metrics) -> None:
+def test_readers_cannot_record_marks(web: Any, metrics: Metrics) -> None:
     mark = metrics.mark("deploy")
     assert web.get("/api/marks").json()["marks"] == [mark.to_dict()]
     assert web.post("/api/marks", json={"text": "x"}).status_code == 405

@@ -120,7 +120,7 @@ def test_marks_are_lines_on_the_chart_and_rows_below_it(
         assert len([url for url in urls if "/api/marks" in url]) == 1
 
 
-def test_pointer_at_the_line_of_a_mark_says_what_happened(browser: Any, address: str) -> None:
+def test_pointer_at_a_mark_shows_its_text(browser: Any, address: str) -> None:
     # So near to the right edge that the width of the labels on the left does not matter.
     since, until = SINCE + 2160, SINCE + 2760
     with opened(browser, address) as page:
@@ -144,7 +144,7 @@ def test_keys_read_the_marks_of_an_interval(browser: Any, address: str) -> None:
         expect(said).to_contain_text("deploy 1.2, rate ")
 
 
-def test_marks_do_not_hide_what_else_is_wrong(browser: Any, address: str) -> None:
+def test_marks_do_not_hide_other_problems(browser: Any, address: str) -> None:
     """A chart is shown without marks if these cannot be read."""
     with opened(browser, address) as page:
         page.route("**/api/marks*", lambda route: route.fulfill(status=500, body="{}"))
@@ -229,7 +229,7 @@ def test_table_of_a_heat_map_is_accessible(browser: Any, address: str) -> None:
         ] == []
 
 
-def test_heat_map_of_nothing_says_so(browser: Any, address: str) -> None:
+def test_empty_heat_map_is_explained(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         page.goto(
             f"{address}/#/metric/seconds?show=heat&since={SINCE - 86400}&until={SINCE - 82800}"
@@ -311,7 +311,7 @@ def test_a_chart_has_the_colours_of_the_theme(browser: Any, address: str) -> Non
             assert not page.evaluate(HAS_COLOUR, light), path
 
 
-def test_a_group_has_one_colour_now_and_in_the_window_before(browser: Any, address: str) -> None:
+def test_a_group_has_the_same_colour_in_the_previous_window(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         show(page, address, "metric/jobs?by=route")
         found = page.evaluate(

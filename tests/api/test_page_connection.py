@@ -104,7 +104,7 @@ def test_page_works_below_a_path_with_a_token(browser: Any, recorded: Metrics, m
         assert page.evaluate("localStorage.length + document.cookie.length") <= 1
 
 
-def test_wrong_token_is_said_to_be_wrong(browser: Any, recorded: Metrics) -> None:
+def test_a_wrong_token_is_reported(browser: Any, recorded: Metrics) -> None:
     with running(create_app(recorded, token=TOKEN)) as at, opened(browser, at) as page:
         page.goto(f"{at}/#/store")
         dialog = page.get_by_role("dialog")
@@ -116,7 +116,7 @@ def test_wrong_token_is_said_to_be_wrong(browser: Any, recorded: Metrics) -> Non
         expect(page.locator("main")).to_contain_text("Cardinality")
 
 
-def test_samples_of_an_interruption_follow_after_it(browser: Any, recorded: Metrics) -> None:
+def test_samples_missed_in_an_interruption_follow_it(browser: Any, recorded: Metrics) -> None:
     with ExitStack() as stack:
         with running(create_app(recorded)) as at:
             port = int(at.rpartition(":")[2])
@@ -164,7 +164,7 @@ def freeze(page: Any) -> None:
     page.clock.pause_at(now + timedelta(seconds=1))
 
 
-def test_a_hidden_page_asks_for_nothing(browser: Any, recorded: Metrics) -> None:
+def test_a_hidden_page_sends_no_requests(browser: Any, recorded: Metrics) -> None:
     with running(create_app(recorded)) as at, opened(browser, at) as page:
         page.add_init_script(HIDEABLE)
         freeze(page)
@@ -189,7 +189,7 @@ def test_a_hidden_page_asks_for_nothing(browser: Any, recorded: Metrics) -> None
         expect(page.locator(".live")).to_have_text("Live")
 
 
-def test_a_paused_page_asks_for_nothing(browser: Any, recorded: Metrics) -> None:
+def test_a_paused_page_sends_no_requests(browser: Any, recorded: Metrics) -> None:
     with running(create_app(recorded)) as at, opened(browser, at) as page:
         freeze(page)
         with page.expect_response("**/api/v1/rules*"):
@@ -253,7 +253,7 @@ ASK = """async () => {
         ),
     ],
 )
-def test_answers_that_do_not_come_whole_are_errors(
+def test_incomplete_responses_are_errors(
     browser: Any, recorded: Metrics, prepare: str, name: str, status: int | None, message: str
 ) -> None:
     with running(create_app(recorded)) as at, opened(browser, at) as page:

@@ -178,7 +178,7 @@ def test_expressions_are_remembered(browser: Any, address: str) -> None:
         expect(page.locator(".panel:popover-open")).to_contain_text("appear here")
 
 
-def test_store_says_what_the_doctor_finds_and_what_to_do(browser: Any, address: str) -> None:
+def test_store_shows_the_findings_and_advice_of_the_doctor(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         with page.expect_response("**/api/doctor*") as response:
             page.goto(f"{address}/#/store")
@@ -209,7 +209,7 @@ def test_store_names_metrics_that_cannot_be_read(browser: Any, address: str) -> 
         expect(page.locator(".banner")).to_have_text("newer cannot be read: its format is 3")
 
 
-def test_store_without_an_answer_of_the_doctor_shows_the_rest(browser: Any, address: str) -> None:
+def test_store_shows_the_rest_if_the_doctor_does_not_respond(browser: Any, address: str) -> None:
     refusal = {"error": "unavailable", "message": "too many requests; retry later"}
     with opened(browser, address) as page:
         page.route("**/api/doctor*", lambda route: route.fulfill(status=503, json=refusal))

@@ -296,7 +296,7 @@ def test_shares_of_tag_values_are_those_of_the_api(
             assert_shows(item.locator("small").text_content(), row["count"] / total, row["tenant"])
 
 
-def test_a_moving_window_shows_what_its_last_answer_says(browser: Any, address: str) -> None:
+def test_a_moving_window_shows_its_last_response(browser: Any, address: str) -> None:
     with opened(browser, address, timezone_id="Asia/Kathmandu") as page:
         answers: list[Any] = []
         page.on(

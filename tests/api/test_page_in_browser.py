@@ -193,7 +193,7 @@ def test_page_works_by_keyboard(browser: Any, address: str) -> None:
         expect(page).to_have_url(f"{address}/#/metric/seconds")
 
 
-def test_empty_store_says_how_to_record(browser: Any, url: str, namespace: str) -> None:
+def test_empty_store_explains_how_to_record(browser: Any, url: str, namespace: str) -> None:
     with (
         Metrics(url, namespace=namespace) as metrics,
         running(create_app(metrics)) as address,

@@ -162,7 +162,7 @@ def test_counters_and_runs_without_the_key(browser: Any, address: str, size: str
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_wrong_axis_is_said(browser: Any, address: str) -> None:
+def test_an_invalid_axis_is_reported(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         page.goto(f"{address}/#/metric/loss?x=nonsense&by=run&{WINDOW}")
         expect(page.get_by_role("alert")).to_contain_text("x must be time, elapsed, or metadata.")

@@ -145,7 +145,7 @@ def test_views_are_accessible(browser: Any, address: str, size: str, scheme: str
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_hostile_texts_are_only_text_and_fit(browser: Any, address: str, size: str) -> None:
+def test_hostile_texts_stay_text_and_fit(browser: Any, address: str, size: str) -> None:
     with opened(browser, address, size) as page:
         for view in VIEWS:
             show(page, address, view)
@@ -226,7 +226,7 @@ def test_all_views_work_by_keyboard_alone(browser: Any, address: str) -> None:
         expect(page.locator("main")).to_contain_text(LONG)
 
 
-def test_views_of_an_empty_store_say_so(browser: Any, url: str, namespace: str) -> None:
+def test_views_of_an_empty_store_explain_it(browser: Any, url: str, namespace: str) -> None:
     texts = {
         "#/": "Nothing has been recorded yet",
         "#/metric/jobs": "There is no such metric",

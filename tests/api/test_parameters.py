@@ -123,7 +123,7 @@ def test_huge_times_and_windows_are_rejected(refusing: Any, query: str) -> None:
         "/api/metrics?until=",
     ],
 )
-def test_a_number_that_is_no_plausible_time_is_refused(refusing: Any, path: str, time: str) -> None:
+def test_an_implausible_time_is_rejected(refusing: Any, path: str, time: str) -> None:
     # As on the command line.
     assert "must be Unix seconds from 1000000000 (2001) to a year from now, or 0" in error_message(
         refusing.get(path + time), 400

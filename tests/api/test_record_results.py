@@ -236,7 +236,7 @@ def test_a_closed_client_records_nothing(url: str, namespace: str) -> None:
             assert "closed" in message
 
 
-def test_of_samples_of_others_only_a_share_is_reported() -> None:
+def test_only_a_share_of_concurrent_samples_is_reported() -> None:
     watch = SettledWatch(["jobs", "depth"])
     watch.store("jobs", 6)
     watch.drop("jobs", "in_future", 2)

@@ -120,7 +120,7 @@ def test_slow_body_times_out(metrics: Metrics) -> None:
         assert httpx.post(f"{at}/api/record", json={"name": "jobs"}, **PATIENT).status_code == 202
 
 
-def test_slow_bodies_shut_out_nobody(metrics: Metrics) -> None:
+def test_slow_bodies_do_not_block_others(metrics: Metrics) -> None:
     limits = Limits(max_concurrent=1, max_queued=1, max_bodies=20, body_buffer_bytes=50_000)
     app = create_app(metrics, allow_write=True, limits=limits)
     head = (
@@ -169,7 +169,7 @@ def test_content_length_of_many_digits_is_rejected(metrics: Metrics) -> None:
     assert sent[0]["status"] == 413
 
 
-def test_beyond_max_bodies_the_oldest_body_that_is_not_complete_gives_way() -> None:
+def test_beyond_max_bodies_the_oldest_incomplete_body_is_given_up() -> None:
     bodies = Bodies(Limits(max_bodies=2))
 
     def request(*parts: bytes) -> Request:

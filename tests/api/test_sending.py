@@ -43,7 +43,7 @@ def record_much(metrics: Metrics) -> None:
 
 
 @pytest.mark.slow
-def test_unread_responses_hold_their_places_and_are_given_up(metrics: Metrics) -> None:
+def test_unread_responses_hold_their_slots_and_are_given_up(metrics: Metrics) -> None:
     record_much(metrics)
     limits = Limits(send_seconds=2, unsent_bytes=12 << 20)
     app = create_app(metrics, limits=limits)
@@ -66,7 +66,7 @@ def test_unread_responses_hold_their_places_and_are_given_up(metrics: Metrics) -
 
 
 @pytest.mark.slow
-def test_unread_stream_gives_up_its_place(metrics: Metrics) -> None:
+def test_unread_stream_gives_up_its_slot(metrics: Metrics) -> None:
     app = create_app(metrics, limits=Limits(send_seconds=1, max_streams=1))
     streams = app.state.service.open_streams
     with running(app) as at, request_without_reading(at, "/api/stream"):
@@ -138,7 +138,7 @@ def test_gzip_of_a_response_is_what_a_client_without_it_gets(metrics: Metrics) -
 
 
 @pytest.mark.parametrize("size", [10, 100_000], ids=["stream", "large"])
-def test_a_piece_that_no_server_takes_ends_the_response(size: int) -> None:
+def test_a_piece_that_is_not_accepted_ends_the_response(size: int) -> None:
     """Under any ASGI server: a stream has no time limit as a whole, but each piece has one."""
     ended = []
 

@@ -72,7 +72,7 @@ def evaluate(url: str, namespace: str, *rules: Rule) -> None:
     store.close()
 
 
-def test_a_silence_is_made_read_and_ended(web: Any) -> None:
+def test_a_silence_is_created_read_and_ended(web: Any) -> None:
     posted = web.post("/api/v2/silences", json=silence())
     assert posted.status_code == 200
     made = posted.json()["silenceID"]
@@ -116,7 +116,7 @@ def test_silences_are_filtered(web: Any) -> None:
         ({"matchers": "a"}, "must be a JSON object"),
     ],
 )
-def test_what_is_no_silence_is_refused(web: Any, body: Any, problem: str) -> None:
+def test_invalid_silences_are_rejected(web: Any, body: Any, problem: str) -> None:
     # As ASCII, which can hold half of a surrogate pair.
     headers = {"Content-Type": "application/json"}
     answer = web.post("/api/v2/silences", content=json.dumps(body), headers=headers)
@@ -133,7 +133,7 @@ def test_a_long_body_is_refused(web: Any) -> None:
     assert web.post("/api/v2/silences", json=silence(comment="x" * 100_000)).status_code == 413
 
 
-def test_nothing_is_written_without_the_right(metrics: Metrics) -> None:
+def test_nothing_is_written_without_permission(metrics: Metrics) -> None:
     httpx = pytest.importorskip("httpx", reason="needs httpx")
     with running(create_app(metrics)) as at:
         assert httpx.post(f"{at}/api/v2/silences", json=silence(), **PATIENT).status_code == 405

@@ -50,7 +50,7 @@ def received(events: Events, name: str = "took") -> list[int]:
     return [sample["value"] for sample in events.samples() if sample["name"] == name]
 
 
-def test_reconnected_client_gets_what_came_in_between_once(metrics: Metrics, web: Any) -> None:
+def test_reconnected_client_gets_missed_samples_once(metrics: Metrics, web: Any) -> None:
     events = follow(web, "/api/stream?name=took&name=dep*")
     record(metrics, 1, 2)
     wait_until(lambda: len(received(events)) == 2 and received(events, "depth"), "the first")
@@ -100,7 +100,7 @@ def test_client_that_left_within_a_batch_gets_a_gap(metrics: Metrics, web: Any) 
     assert [kind for kind, _ in events.found] == ["gap", "sample"]
 
 
-def test_summaries_cover_what_came_in_between(metrics: Metrics, web: Any) -> None:
+def test_summaries_cover_samples_in_between(metrics: Metrics, web: Any) -> None:
     path = "/api/stream?name=took&every=0.1"
 
     def count(events: Events) -> int:

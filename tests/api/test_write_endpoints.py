@@ -194,13 +194,13 @@ def test_invalid_batch_is_rejected_whole(
     ],
     ids=lambda body: body[:40].decode("latin-1"),
 )
-def test_json_that_is_no_sample_is_rejected(refusing_default: Any, body: bytes) -> None:
+def test_json_that_is_not_a_sample_is_rejected(refusing_default: Any, body: bytes) -> None:
     error_message(refusing_default.post("/api/record", content=body, headers=JSON), 400)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", [{"max_recorded_series": 5}, {"max_recorded_bytes": 200}])
-def test_who_records_already_is_not_shut_out_by_new_series(
+def test_existing_callers_are_not_blocked_by_new_series(
     url: str, namespace: str, limit: dict[str, int]
 ) -> None:
     with (

@@ -74,7 +74,7 @@ def test_it_runs_until_it_is_stopped_and_records_its_lag(
     assert metrics.query("redismetrics.archive_lag", aggregation="last") == 0
 
 
-def test_wrong_arguments_are_refused(url: str, namespace: str, tmp_path: Path) -> None:
+def test_invalid_arguments_of_rules_are_rejected(url: str, namespace: str, tmp_path: Path) -> None:
     shell = Shell(url, namespace)
     status, _, err = shell("archive", "--to", "mysql://user:secret@host/db", "--once")
     assert status == 2

@@ -155,7 +155,7 @@ def test_services_that_fail_are_shown_and_do_not_stop_the_worker(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_options_are_refused(
+def test_invalid_options_are_refused(
     url: str, namespace: str, arguments: list[str], message: str
 ) -> None:
     status, _, err = Shell(url, namespace)("worker", *arguments)

@@ -237,7 +237,7 @@ def test_a_stopped_demo_leaves_nothing_behind(
 @pytest.mark.slow
 @needs_server
 @needs_proc
-def test_a_demo_that_loses_a_process_says_so(home: Home) -> None:
+def test_a_demo_that_loses_a_process_reports_it(home: Home) -> None:
     with home.start("demo", "--seconds", "60") as process:
         assert process.stdout is not None
         next(line for line in process.stdout if " samples " in line)
@@ -255,7 +255,7 @@ def test_a_demo_that_loses_a_process_says_so(home: Home) -> None:
     home.assert_nothing_is_left()
 
 
-def test_a_lost_or_doubled_sample_is_not_exact() -> None:
+def test_a_lost_or_duplicated_sample_is_detected() -> None:
     def outcome(stored: int, dropped: int = 0) -> bool:
         return DemoResult({"a": 3, "b": 4}, dropped, Call("", stored), 1.0, {}, Call("", "")).exact
 

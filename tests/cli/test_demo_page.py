@@ -75,7 +75,7 @@ def ask(address: str, path: str) -> Any:
     ],
     ids=["ctrl-c", "terminated"],
 )
-def test_the_page_shows_an_hour_and_goes_on_until_a_signal(
+def test_the_page_shows_an_hour_and_runs_until_a_signal(
     home: Home, served: Any, opened: Path, number: int, send: Any, code: int, message: str
 ) -> None:
     process, address = served

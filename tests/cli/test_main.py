@@ -71,7 +71,7 @@ def test_a_wrong_command_line_is_one_line_and_status_2(
     assert message in err
 
 
-def test_an_unreachable_redis_is_one_line_that_says_what_to_do(
+def test_an_unreachable_redis_gives_one_line_with_advice(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(options_module, "FLUSH_SECONDS", 0.3)

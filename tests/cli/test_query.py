@@ -175,7 +175,9 @@ def test_a_metric_that_does_not_exist_is_an_error(
     assert err.startswith("redismetrics: no metric 'nosuch' in namespace ")
 
 
-def test_a_metric_without_samples_in_the_window_is_no_error(shell: Shell, filled: Metrics) -> None:
+def test_a_metric_without_samples_in_the_window_is_not_an_error(
+    shell: Shell, filled: Metrics
+) -> None:
     assert shell("query", "orders", "-a", "sum", "--since", "0", "--until", "30h") == (0, "0\n", "")
 
 
@@ -183,7 +185,7 @@ def test_a_metric_without_samples_in_the_window_is_no_error(shell: Shell, filled
     "time", ["2026", "20261129", "202611291200", "1790000000000", "-1", "1", "nan", "inf", "1e99"]
 )
 @pytest.mark.parametrize("option", ["--since", "--until", "--timestamp"])
-def test_a_number_that_is_no_plausible_time_is_refused(
+def test_an_implausible_time_is_rejected(
     shell: Shell, filled: Metrics, option: str, time: str
 ) -> None:
     command = "increment" if option == "--timestamp" else "query"

@@ -25,7 +25,7 @@ def test_the_program_and_its_children_count_in_redis(shell: Shell, metrics: Metr
 
 
 @pytest.mark.slow
-def test_a_program_may_look_first_whether_prometheus_client_is_installed(
+def test_a_program_may_check_first_whether_prometheus_client_is_installed(
     shell: Shell, metrics: Metrics
 ) -> None:
     code = (
@@ -52,9 +52,7 @@ def test_programs_that_do_not_use_prometheus_client_load_nothing(shell: Shell) -
 
 
 @pytest.mark.slow
-def test_process_metrics_take_the_place_of_those_of_one_process(
-    shell: Shell, metrics: Metrics
-) -> None:
+def test_process_metrics_replace_those_of_one_process(shell: Shell, metrics: Metrics) -> None:
     code = (
         "from prometheus_client import REGISTRY;"
         "print({m.name: sorted(m.samples[0].labels) for m in REGISTRY.collect() if m.samples})"

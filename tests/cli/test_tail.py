@@ -26,7 +26,7 @@ def lines_of(shell: Shell, metrics: Metrics, *args: str) -> tuple[int, list[str]
 
 
 @pytest.mark.slow
-def test_subscribe_prints_what_is_recorded(shell: Shell, metrics: Metrics) -> None:
+def test_subscribe_prints_recorded_samples(shell: Shell, metrics: Metrics) -> None:
     status, lines, err = lines_of(shell, metrics, "subscribe", "jobs_*", "--limit", "3", "--json")
     assert (status, err, len(lines)) == (0, "", 3)
     sample = json.loads(lines[0])

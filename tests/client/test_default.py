@@ -405,7 +405,7 @@ def test_configure_after_the_first_use_is_rejected(
         "redismetrics.client.default.client()",
     ],
 )
-def test_what_neither_records_nor_queries_is_allowed_before_configure(
+def test_calls_that_neither_record_nor_query_are_allowed_before_configure(
     start: Callable[..., Process], use: str
 ) -> None:
     code = f"""
@@ -719,7 +719,7 @@ def test_a_signal_handler_may_record_during_an_import_of_the_application(
     assert ended(process) == ([[1, 0, {}]], [])
 
 
-def test_what_a_signal_handler_recorded_during_an_import_is_sent_at_the_end(
+def test_samples_of_a_signal_handler_during_an_import_are_sent_at_the_end(
     start: Callable[..., Process], url: str, namespace: str
 ) -> None:
     code = """

@@ -286,7 +286,7 @@ def test_only_counters_and_histograms_have_exemplars(metrics: Metrics) -> None:
             metrics.record("size", 1, type=kind, exemplar=trace(1))  # type: ignore[arg-type]
 
 
-def test_of_a_type_that_redis_knows_better(metrics: Metrics, other: Metrics) -> None:
+def test_of_a_type_that_differs_in_redis(metrics: Metrics, other: Metrics) -> None:
     metrics.gauge("size", 1)
     metrics.flush()
     # Guessed to be a histogram.

@@ -30,7 +30,7 @@ def test_the_newest_labels_replace_those_before(
     assert f"# TYPE {name} {kind}\n" in export(metrics=metrics, openmetrics=openmetrics)
 
 
-def test_of_several_in_one_flush_the_last_is_shown(
+def test_the_last_of_several_in_one_flush_is_shown(
     metrics: Metrics, make_worker: MakeWorker
 ) -> None:
     worker = make_worker()
@@ -77,7 +77,7 @@ def test_queries_see_labels_as_tags(metrics: Metrics) -> None:
     assert (listed["type"], listed["series"]) == ("info", 2)
 
 
-def test_overflow_leaves_a_page_that_is_valid(metrics: Metrics, make_metrics: MakeMetrics) -> None:
+def test_overflow_leaves_a_valid_page(metrics: Metrics, make_metrics: MakeMetrics) -> None:
     other = make_metrics(max_tag_values=3)
     for number in range(5):
         other.info("build").set({"version": str(number)}, host=str(number))
@@ -126,7 +126,7 @@ def test_wrong_labels_raise_and_record_nothing(
     lenient.info("build").set(labels, **tags)  # type: ignore[arg-type]
 
 
-def test_an_info_is_no_number(metrics: Metrics, other: Metrics) -> None:
+def test_an_info_is_not_a_number(metrics: Metrics, other: Metrics) -> None:
     metrics.info("build").set({"version": "1"})
     with pytest.raises(InvalidValue, match="'build' is an info"):
         metrics.record("build", 1)

@@ -45,7 +45,7 @@ def test_marks_are_listed_newest_first_within_a_window(metrics: Metrics) -> None
     }
 
 
-def test_a_mark_is_noted_now_and_its_bytes_are_these(
+def test_a_mark_is_stored_at_the_current_time_with_these_bytes(
     metrics: Metrics, admin: redis.Redis, namespace: str
 ) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)

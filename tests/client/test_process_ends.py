@@ -129,7 +129,7 @@ def test_a_repeated_value_does_not_bring_back_a_deleted_metric(clients: list[Met
 
 
 @pytest.mark.timeout(PATIENCE)
-def test_values_of_a_metric_that_has_another_type_now_are_not_sent_again_and_again(
+def test_values_of_a_metric_with_another_type_are_not_resent_forever(
     clients: list[Metrics], caplog: pytest.LogCaptureFixture
 ) -> None:
     declare(clients[:1], "livesum")
@@ -179,7 +179,7 @@ def test_values_of_a_process_that_ends(
     assert found == ({} if mode.startswith("live") else {(): 3 if mode == "all" else alone[mode]})
 
 
-def test_no_field_stays_of_each_process_that_ended(
+def test_no_field_of_an_ended_process_remains(
     make_metrics: MakeMetrics, admin: redis.Redis, namespace: str
 ) -> None:
     reader = make_metrics()

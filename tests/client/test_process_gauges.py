@@ -169,7 +169,7 @@ def test_other_types_have_no_value_per_process(metrics: Metrics) -> None:
 # -- in tests ------------------------------------------------------------------------------------
 
 
-def test_a_capture_has_what_was_set(metrics: Metrics, captured: Captured) -> None:
+def test_a_capture_has_the_values_that_were_set(metrics: Metrics, captured: Captured) -> None:
     gauge = metrics.gauge("jobs", per="process", merge="livesum")
     gauge.set(3.0)
     gauge.add(2.0)

@@ -78,7 +78,7 @@ def test_states_of_a_set_are_together_on_the_page(metrics: Metrics) -> None:
     assert len(page(metrics, openmetrics=True)) == 6
 
 
-def test_overflow_leaves_a_page_that_is_valid(make_metrics: MakeMetrics) -> None:
+def test_overflow_leaves_a_valid_page(make_metrics: MakeMetrics) -> None:
     metrics = make_metrics(max_series=2)
     for number in range(4):
         metrics.state_set("job").set("running", queue=str(number))
@@ -91,7 +91,7 @@ def test_overflow_leaves_a_page_that_is_valid(make_metrics: MakeMetrics) -> None
 
 
 @needs_promtool
-def test_names_that_are_no_labels(metrics: Metrics) -> None:
+def test_names_that_are_not_labels(metrics: Metrics) -> None:
     metrics.declare("job:state.now", "stateset", states=["a b", 'c"\n'], help="State")
     metrics.state_set("job:state.now").set("a b", job_state_now="x")
     metrics.flush()

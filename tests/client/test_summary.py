@@ -47,7 +47,7 @@ def test_promtool_accepts_a_summary(metrics: Metrics) -> None:
     promtool(text)
 
 
-def test_queries_answer_what_they_answer_about_a_histogram(
+def test_queries_return_the_same_as_for_a_histogram(
     metrics: Metrics, make_worker: MakeWorker
 ) -> None:
     generator = random.Random(3)

@@ -113,7 +113,7 @@ def test_column_uses_the_narrowest_type(values: list[float], most: int) -> None:
     assert len(pack(columns(values))) - len(pack(columns(values[:1]))) <= most * len(values)
 
 
-def test_recorder_time_is_cut_to_the_batch_clock() -> None:
+def test_recorder_time_is_limited_to_the_batch_clock() -> None:
     late = [NOW_MS + 5, NOW_MS + 5, NOW_MS - 5, NOW_MS - 5]
     samples = columns([1, 2, 3, 4], time=late, flags=[0, OWN_TIME, 0, OWN_TIME])
     assert unpack(block(samples)).samples.time.tolist() == [

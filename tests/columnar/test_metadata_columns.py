@@ -190,7 +190,7 @@ def test_nbytes_counts_shared_columns() -> None:
     assert metadata_columns.nbytes({}) == 0
 
 
-def test_rows_without_metadata_beside_rows_with_some() -> None:
+def test_rows_with_and_without_metadata() -> None:
     columns = columns_of({1: b'{"a":1}'})
     assert texts(columns, np.array([0, 2])) == [None, None]
     assert texts(columns, np.array([0, 1])) == [None, b'{"a":1}']

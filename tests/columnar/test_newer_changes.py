@@ -66,7 +66,7 @@ def test_unknown_kinds_and_layouts_are_not_decoded(kind: int, layout: int) -> No
         pack_histogram(np.array([1e12]), np.ones(1), np.ones(1, int), np.ones(1, int), np.ones(1)),
     ],
 )
-def test_what_is_known_is_decoded(change: bytes) -> None:
+def test_known_data_is_decoded(change: bytes) -> None:
     data = STAMP + change + struct.pack("<I", 0)
     assert is_known(data)
     assert isinstance(unpack_change(data), Change)

@@ -51,7 +51,7 @@ def test_a_value_is_read_as_the_script_writes_it(has_ended: bool) -> None:
     )
 
 
-def test_what_is_left_is_read_as_it_was_packed() -> None:
+def test_values_of_dead_processes_are_read_as_packed() -> None:
     left = GoneValues()
     for number in range(MOST_GONE + 3):
         left.add(value(number, writer=f"w{number}", age_ms=number), "sum")
@@ -64,7 +64,7 @@ def test_what_is_left_is_read_as_it_was_packed() -> None:
 
 
 @pytest.mark.parametrize("mode", ["sum", "min", "max", "mostrecent"])
-def test_what_is_left_merges_to_the_same_however_many_are_kept_apart(mode: str) -> None:
+def test_dead_values_merge_to_the_same_however_many_are_separate(mode: str) -> None:
     generator = random.Random(5)
     values = [
         value(generator.randint(-99, 99), writer=str(number), set_ms=NOW_MS + number)
@@ -84,7 +84,7 @@ def test_what_is_left_merges_to_the_same_however_many_are_kept_apart(mode: str) 
         assert merged(left.values(), mode) == (expected[mode], NOW_MS + count - 1)
 
 
-def test_of_a_process_that_left_twice_the_last_value_counts() -> None:
+def test_the_last_value_counts_of_a_process_that_left_twice() -> None:
     left = GoneValues()
     for number in (3, 5):
         left.add(value(number, writer="same"), "sum")
@@ -93,7 +93,7 @@ def test_of_a_process_that_left_twice_the_last_value_counts() -> None:
 
 
 @pytest.mark.parametrize("mode", ["all", "liveall", "livesum", "livemin", "livemostrecent"])
-def test_only_the_time_stays_in_modes_that_count_no_process_that_is_gone(mode: str) -> None:
+def test_modes_that_ignore_dead_processes_keep_only_the_time(mode: str) -> None:
     left = GoneValues()
     left.add(value(3, age_ms=50), mode)
     left.add(value(4, age_ms=60), mode)
@@ -133,7 +133,7 @@ def test_sums_beyond_the_range_of_a_float_are_the_largest() -> None:
     assert merged([(1.7e308, 1), (1.7e308, 2)], "sum") == (1.7976931348623157e308, 2)
 
 
-def test_rows_of_each_process_are_those_that_live_and_the_newest_of_the_others() -> None:
+def test_rows_are_those_of_live_and_the_newest_dead_processes() -> None:
     living = [value(number, writer=f"l{number}", pid=number) for number in (1, 2)]
     gone = [value(0, writer=f"g{pid}", pid=pid, age_ms=GONE_MS + pid) for pid in range(100, 200)]
     old = value(0, writer="old", pid=300, age_ms=ENDED_MS + 1)
@@ -143,7 +143,7 @@ def test_rows_of_each_process_are_those_that_live_and_the_newest_of_the_others()
     assert shown == [1, 2, *range(100, 100 + MOST_ENDED)]
 
 
-def test_of_processes_with_one_id_on_a_host_those_that_live_have_rows() -> None:
+def test_of_processes_with_the_same_pid_on_a_host_only_live_ones_have_rows() -> None:
     living = value(1, writer="new", place=THERE)
     gone = value(2, writer="old", age_ms=GONE_MS + 5)
     older = value(3, writer="older", age_ms=GONE_MS + 50)
@@ -156,7 +156,7 @@ def test_of_processes_with_one_id_on_a_host_those_that_live_have_rows() -> None:
     assert SeriesValues([again, first]).each("liveall", NOW_MS) == [again]
 
 
-def test_a_process_that_said_that_it_ends_does_not_live() -> None:
+def test_a_process_that_announced_its_end_is_dead() -> None:
     ended = value(1, has_ended=True)
     assert SeriesValues([ended]).each("liveall", NOW_MS) == []
     assert SeriesValues([ended]).each("all", NOW_MS) == [ended]

@@ -19,7 +19,7 @@ def test_table_round_trip(drawn: list[Row]) -> None:
 
 
 @given(st.lists(rows(), min_size=1, max_size=3), st.integers(0, 4))
-def test_repeated_round_trips_stay_as_near(drawn: list[Row], times: int) -> None:
+def test_repeated_round_trips_do_not_add_errors(drawn: list[Row], times: int) -> None:
     table = table_of(drawn)
     for _ in range(times):
         table = assert_back(table)

@@ -69,7 +69,7 @@ def test_columns_are_unpacked_alike(dense: bool, whole: list[int], real: list[fl
 
 @given(st.binary(max_size=40), st.integers(1, 6))
 @settings(max_examples=500)
-def test_what_numpy_refuses_is_not_small(data: bytes, count: int) -> None:
+def test_data_rejected_by_numpy_is_not_small(data: bytes, count: int) -> None:
     for unpack, kind in (
         (small_columns.unpack_whole, np.int64),
         (small_columns.unpack_real, float),

@@ -262,7 +262,7 @@ STEPS = st.lists(
 @example(steps=[[Part(0, LARGEST)], [Part(0, LARGEST)], ("worker", 2), [Part(0, -0.001)]])
 @example(steps=[[Part(0, 0.1)], [Part(0, 0.2)], [Part(0, 0.3)], ("worker", 3)])
 @given(steps=STEPS)
-def test_rows_and_changes_are_one_sum_to_the_bit_however_they_are_folded(
+def test_totals_are_bit_identical_however_they_are_folded(
     client: redis.Redis, kind: Kind, steps: list[list[Part] | tuple[str, int]]
 ) -> None:
     live, oracle = Live(client, kind), Oracle(kind)

@@ -18,7 +18,7 @@ class Gauge:
         self._value: Any = SharedGaugeValue(name, {}, client)
 
 
-def test_a_gauge_that_is_gone_is_forgotten_by_a_thread_and_a_page_at_once(
+def test_a_collected_gauge_is_forgotten_by_a_thread_and_a_page_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Functions that take no time are due again at once.

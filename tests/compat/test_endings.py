@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise RuntimeError"])
-def test_a_program_that_ends_keeps_what_it_counted_last(
+def test_a_program_that_exits_keeps_its_last_counts(
     programs: Programs, metrics: Metrics, end: str
 ) -> None:
     process = programs.start(f"""
@@ -59,7 +59,7 @@ def test_a_program_that_handles_sigterm_is_left_alone(programs: Programs) -> Non
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_children_of_multiprocessing_keep_what_they_counted_last(
+def test_children_of_multiprocessing_keep_their_last_counts(
     programs: Programs, method: str, tmp_path: object
 ) -> None:
     (module := tmp_path / "work.py").write_text(  # type: ignore[operator]
@@ -82,7 +82,7 @@ def test_children_of_multiprocessing_keep_what_they_counted_last(
     assert programs.page() == {"jobs_total": 121}
 
 
-def test_children_of_billiard_keep_what_they_counted_last(programs: Programs) -> None:
+def test_children_of_billiard_keep_their_last_counts(programs: Programs) -> None:
     pytest.importorskip("billiard")
     programs("""
         import billiard
@@ -95,7 +95,7 @@ def test_children_of_billiard_keep_what_they_counted_last(programs: Programs) ->
     assert programs.page() == {"jobs_total": 30}
 
 
-def test_a_fork_counts_what_the_parent_counted_once(programs: Programs) -> None:
+def test_counts_of_the_parent_count_once_after_a_fork(programs: Programs) -> None:
     out = programs("""
         import os, sys
         from prometheus_client import Counter, Gauge, Histogram

@@ -56,7 +56,7 @@ def test_without_the_package_the_message_says_what_to_install(programs: Programs
 
 
 @pytest.mark.slow
-def test_metrics_made_before_are_taken_over_with_what_they_counted(programs: Programs) -> None:
+def test_existing_metrics_are_taken_over_with_their_counts(programs: Programs) -> None:
     install = "\n    from redismetrics.compat.prometheus_client import install\n    install()\n"
     after = """
     mail.inc(); private.inc(); wait.observe(4); size.observe(1)
@@ -93,13 +93,13 @@ def test_a_second_install_changes_nothing_unless_it_differs(programs: Programs) 
     assert "other" in out
 
 
-def test_without_a_server_install_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_install_without_a_server_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REDISMETRICS_URL", raising=False)
     with pytest.raises(InvalidSetting, match=r"^install\(\) needs a server: set REDISMETRICS_URL"):
         prometheus_client.install(namespace="x")
 
 
-def test_a_wrong_url_is_an_error_at_install() -> None:
+def test_an_invalid_url_is_an_error_at_install() -> None:
     with pytest.raises(InvalidSetting, match=r"^url must start with one of redis://"):
         prometheus_client.install("localhost:6379")
 

@@ -56,7 +56,7 @@ def test_gauges_are_merged_as_their_modes_say(programs: Programs) -> None:
     assert "livesum" not in programs.page()
 
 
-def test_a_gauge_that_is_a_function_shows_what_it_returns_everywhere(programs: Programs) -> None:
+def test_a_function_gauge_shows_its_result_everywhere(programs: Programs) -> None:
     process = programs.start(
         """
         import sys
@@ -109,7 +109,7 @@ def test_infos_and_enums_are_on_the_pages_of_all_processes(programs: Programs) -
     }
 
 
-def test_what_is_removed_is_removed_for_all_processes(programs: Programs) -> None:
+def test_removals_apply_to_all_processes(programs: Programs) -> None:
     count = """
         from prometheus_client import Counter, Histogram
         jobs = Counter("jobs", "Jobs", ["queue", "kind"])

@@ -68,7 +68,7 @@ def test_each_sample_is_on_a_page_once_whatever_is_registered(programs: Programs
     assert shown == {"waiting": 4, "jobs_total": 4}
 
 
-def test_what_is_not_counted_yet_is_on_the_page_at_zero(programs: Programs) -> None:
+def test_metrics_without_counts_are_on_the_page_at_zero(programs: Programs) -> None:
     code = """
         from prometheus_client import Counter, Histogram, REGISTRY, Summary
         Counter("jobs", "Jobs")

@@ -19,7 +19,7 @@ from tests.fixtures.servers import Server, wait_until
 
 
 @both_formats
-def test_the_page_has_what_two_clients_recorded_to_the_last_digit(
+def test_the_page_has_the_exact_totals_of_two_clients(
     metrics: Metrics, other: Metrics, openmetrics: bool
 ) -> None:
     generator = random.Random(7)
@@ -123,7 +123,7 @@ def test_counters_and_histograms_never_go_down(make_metrics: MakeMetrics) -> Non
 
 
 @pytest.mark.slow
-def test_series_that_are_idle_leave_and_come_back_from_their_totals(
+def test_idle_series_leave_the_page_and_return_with_their_totals(
     make_metrics: MakeMetrics,
 ) -> None:
     metrics, reader = make_metrics(), make_metrics(series_idle=1)

@@ -62,7 +62,7 @@ def test_loopback_address_answers_only_requests_for_localhost() -> None:
         assert get(server, Host="worker:9465")[:2] == (200, "page")
 
 
-def test_pages_of_other_sites_are_refused_and_headers_are_added() -> None:
+def test_pages_of_other_sites_are_rejected_and_headers_are_added() -> None:
     with served() as server:
         status, text, _ = get(server, Sec_Fetch_Site="cross-site")
         assert status == 403
@@ -74,7 +74,7 @@ def test_pages_of_other_sites_are_refused_and_headers_are_added() -> None:
         assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
-def test_slow_clients_shut_out_nobody() -> None:
+def test_slow_clients_do_not_block_others() -> None:
     before = threading.active_count()
     with served(max_connections=5) as server, ExitStack() as stack:
         slow = []

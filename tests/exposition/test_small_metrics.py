@@ -82,7 +82,7 @@ def test_metrics_are_decoded_together_as_each_by_itself() -> None:
         assert same(found, by_itself(each))
 
 
-def test_what_is_more_than_rows_is_left() -> None:
+def test_totals_with_more_than_rows_are_left() -> None:
     ids, tags = range(2), [{"a": "1"}, {"a": "2"}]
     plain = metric(DEFINITIONS[0], ids, tags)
     change = HEAD.pack(COUNTER, PLAIN, 0, 0)

@@ -17,7 +17,7 @@ def get(path: str, one: StatusSource, *beside: StatusSource) -> tuple[str, list[
     return answers[0], body.decode().splitlines()
 
 
-def test_what_fails_beside_a_service_is_named_and_does_not_make_it_unhealthy() -> None:
+def test_failures_of_other_services_are_named_and_do_not_make_it_unhealthy() -> None:
     worker = source("worker")
     assert get("/healthz", worker) == ("200 OK", ["ok"])
     assert get("/healthz", worker, source("push")) == ("200 OK", ["ok"])

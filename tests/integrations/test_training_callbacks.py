@@ -248,7 +248,7 @@ def test_values_are_kept_one_by_one(metrics: Metrics) -> None:
     }
 
 
-def test_what_the_application_declared_stays(metrics: Metrics) -> None:
+def test_declarations_of_the_application_are_kept(metrics: Metrics) -> None:
     metrics.declare("loss", "histogram", retention=7_200)
     RunValues("r1", metrics=metrics).record({"loss": 0.5}, step=1)
     metrics.histogram("loss", 1)
@@ -256,7 +256,7 @@ def test_what_the_application_declared_stays(metrics: Metrics) -> None:
     assert (row["type"], row["options"]) == ("histogram", {"retention": 7_200})
 
 
-def test_values_that_are_no_numbers_do_not_disturb(metrics: Metrics) -> None:
+def test_values_that_are_not_numbers_are_ignored(metrics: Metrics) -> None:
     values = {"a": "5", "b": None, "c": [1, 2], "d": math.nan, "e": True, "f": 2, "g": b"1"}
     RunValues("r1", metrics=metrics).record(values, step=1)
     assert names(metrics) == {"e", "f"}

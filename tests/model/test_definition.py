@@ -59,7 +59,7 @@ def test_a_definition_survives_packing(definition: Definition) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 40])
-def test_what_a_newer_version_added_is_kept_byte_for_byte(count: int) -> None:
+def test_data_added_by_a_newer_version_is_kept_byte_for_byte(count: int) -> None:
     known = define("a", "histogram", help="x", buckets=[0.1, 1], tag_keys=["b"])
     # Not as this version would pack it: a float of 4 bytes, an integer of 8.
     rest = b"\x82\xa1a\xca\x3f\x80\x00\x00\xa1b\xcf\0\0\0\0\0\0\0\x05" + b"\xc0" * (count - 1)

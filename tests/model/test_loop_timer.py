@@ -10,7 +10,7 @@ from tests.fixtures.stopped_time import stopped_time
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
-def test_a_timer_of_a_loop_comes_also_if_the_time_is_stopped(stopped: bool) -> None:
+def test_a_timer_of_a_loop_fires_even_if_time_is_frozen(stopped: bool) -> None:
     async def main() -> None:
         called = asyncio.Event()
         call_later(asyncio.get_running_loop(), 0.01, called.set)
@@ -24,7 +24,7 @@ def test_a_timer_of_a_loop_comes_also_if_the_time_is_stopped(stopped: bool) -> N
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
-def test_a_cancelled_timer_never_comes(stopped: bool) -> None:
+def test_a_cancelled_timer_never_fires(stopped: bool) -> None:
     async def main() -> None:
         first, last = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()

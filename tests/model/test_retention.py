@@ -69,7 +69,7 @@ def test_samples_of_a_metric_may_expire_before_those_of_others() -> None:
     assert policy.resolutions == DEFAULT_RETENTION.resolutions
 
 
-def test_what_was_stored_before_a_longer_retention_is_not_relied_on() -> None:
+def test_data_stored_before_a_longer_retention_is_not_relied_on() -> None:
     began = Options(retention=5 * 86_400.0)
     longer = Options(retention=float(YEAR_S)).at(1_000 * 86_400, began)
     assert longer.kept_from == 995 * 86_400

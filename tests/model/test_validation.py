@@ -197,7 +197,7 @@ def test_equal_tags_pack_to_equal_bytes_and_unpack(tags: dict[str, str], random:
         (5, ""),
     ],
 )
-def test_a_near_miss_is_answered_by_the_closest_name(given_name: object, hint: str) -> None:
+def test_a_near_miss_suggests_the_closest_name(given_name: object, hint: str) -> None:
     assert did_you_mean(given_name, ("counter", "gauge"), {"meter": "gauge"}) == hint
 
 
@@ -239,7 +239,7 @@ def test_only_real_numbers_are_values(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [10**5_000, -(10**5_000)], ids=["large", "small"])
-def test_an_integer_that_python_does_not_print_is_rejected(value: int) -> None:
+def test_an_integer_that_python_cannot_print_is_rejected(value: int) -> None:
     with pytest.raises(InvalidValue, match="must be a number that fits in a float, got <int of 16"):
         check_number(value)
     with pytest.raises(InvalidTags, match="tag 'n' can't be stored as text: <int of 16610 bits>"):

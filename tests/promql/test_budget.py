@@ -50,13 +50,13 @@ def test_sorting_by_labels_stops_at_the_deadline() -> None:
     source = in_memory()
     for number in range(1000):
         source.add({"__name__": "m", "i": "1a" * 100 + str(number)}, [(0, 1.0)])
-    # At each comparison the clock is looked at.
+    # Each comparison checks the clock.
     with pytest.raises(EvaluationTimeout, match="must end within 500 s"):
         ask(source, 'sort_by_label(m, "i")', budget=Budget.of(500.0, clock=Clock(1.0)))
     assert ask(source, 'sort_by_label(m, "i")', budget=Budget.of(1e6, clock=Clock(1.0)))
 
 
-def test_windows_are_worked_on_in_parts_with_the_deadline_between_them() -> None:
+def test_windows_are_processed_in_parts_with_deadline_checks() -> None:
     budget = Budget.of(100.0, clock=Clock(1.0))
     prepared = prepare("max_over_time(m[1h])", 0, 2_000_000, 1000)
     source = in_memory()
@@ -70,7 +70,7 @@ def test_windows_are_worked_on_in_parts_with_the_deadline_between_them() -> None
 
 
 @pytest.mark.parametrize("function", ["sum_over_time", "stddev_over_time", "max_over_time"])
-def test_long_windows_are_worked_on_in_parts(
+def test_long_windows_are_processed_in_parts(
     function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(windows, "BLOCK_SAMPLES", 1000)
@@ -122,7 +122,7 @@ def test_series_have_a_limit() -> None:
         ("absent(m)[100y:1s]", 0, 0),
     ],
 )
-def test_a_billion_steps_are_refused_before_any_is_made(
+def test_a_billion_steps_are_rejected_before_any_is_created(
     expression: str, end: int, step: int
 ) -> None:
     tracemalloc.start()
@@ -142,7 +142,7 @@ def test_a_cross_join_of_many_series_is_refused(operator: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_join_with_many_included_labels_is_refused_before_it_is_made() -> None:
+def test_a_join_with_many_included_labels_is_rejected_before_it_is_built() -> None:
     # At each step another of many series is present, so that none is a duplicate.
     steps = 2000
     labels = [{"__name__": "one", "v": str(number)} for number in range(steps)]

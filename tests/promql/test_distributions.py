@@ -127,7 +127,7 @@ INCOMPATIBLE = (
         ("d > 1", INCOMPATIBLE),
     ],
 )
-def test_what_distributions_cannot_do_is_noted(expression: str, note: str) -> None:
+def test_operations_unsupported_by_distributions_are_noted(expression: str, note: str) -> None:
     answer = answered(expression, ANSWER)
     assert rows(answer) == {}
     assert answer.infos == [note]

@@ -36,7 +36,7 @@ def test_offset_and_at_are_in_the_times_of_a_selector() -> None:
     assert times == [(540_000, 30_000, 3), (30_000, 0, 1), (720_000, 0, 1)]
 
 
-def test_a_subquery_asks_at_multiples_of_its_step() -> None:
+def test_a_subquery_is_evaluated_at_multiples_of_its_step() -> None:
     prepared = prepare("max_over_time(m[5m:1m] offset 10s)", 600_000, 600_000, 0)
     (selector,) = prepared.selectors
     assert (selector.start, selector.step, selector.count) == (300_000, 60_000, 5)
@@ -120,7 +120,7 @@ NO_BOUND = (
         ),
     ],
 )
-def test_notes_say_where(expression: str, note: str) -> None:
+def test_notes_have_positions(expression: str, note: str) -> None:
     found = ask(in_memory(m=[1.0, 2.0, 3.0]), expression, 120)
     assert [*found.warnings, *found.infos] == [note]
 

@@ -172,7 +172,7 @@ class OddSource:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_each_expression_gives_a_result_or_an_error_of_ours(seed: int) -> None:
+def test_each_expression_gives_a_result_or_one_of_our_errors(seed: int) -> None:
     writer, source = Writer(seed), OddSource(seed)
     results = 0
     for number in range(100):

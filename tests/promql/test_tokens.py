@@ -79,19 +79,19 @@ def test_an_error_says_where_and_why(expression: str, message: str) -> None:
     assert message in str(raised.value)
 
 
-def test_an_expression_has_a_largest_size() -> None:
+def test_the_size_of_an_expression_is_limited() -> None:
     parse('"' + "x" * (MAX_BYTES - 2) + '"')
     with pytest.raises(InvalidExpression, match="must have at most 65536 bytes, got 65537"):
         parse('"' + "x" * (MAX_BYTES - 1) + '"')
 
 
-def test_an_expression_has_a_largest_number_of_operators() -> None:
+def test_the_number_of_operators_in_an_expression_is_limited() -> None:
     parse("+".join(["x"] * (MAX_OPERATORS + 1)))
     with pytest.raises(InvalidExpression, match="at most 300 operators"):
         parse("+".join(["x"] * (MAX_OPERATORS + 2)))
 
 
-def test_matchers_are_no_operators() -> None:
+def test_matchers_are_not_operators() -> None:
     parse("x{" + ",".join(['a!="b"'] * (MAX_OPERATORS + 1)) + "}")
 
 
@@ -101,7 +101,7 @@ def test_brackets_nest_up_to_a_depth() -> None:
         parse("(" * (MAX_NESTING + 1) + "x" + ")" * (MAX_NESTING + 1))
 
 
-def test_what_is_in_strings_is_not_counted() -> None:
+def test_contents_of_strings_are_not_counted() -> None:
     parse('x{a="' + "+(" * 1000 + '"}')
 
 
@@ -142,7 +142,7 @@ def test_the_process_survives_hostile_shapes_in_a_thread(size: int) -> None:
     assert done.stdout.splitlines() == lines, done.stderr[-2000:]
 
 
-def test_the_process_survives_what_is_just_allowed() -> None:
+def test_the_process_survives_expressions_at_the_limits() -> None:
     inner = "+".join(["x"] * 200)
     parse("sum(" * 99 + inner + ")" * 99)
     parse("-" * MAX_OPERATORS + "x")

@@ -70,13 +70,13 @@ def test_an_offset_ends_before_an_operator() -> None:
         ("m </ 5", "1:3: parse error: the operator </ is not supported"),
     ],
 )
-def test_what_is_invalid_is_refused(expression: str, message: str) -> None:
+def test_invalid_values_are_rejected(expression: str, message: str) -> None:
     with pytest.raises(InvalidExpression) as raised:
         prepare(expression, 0, 0, 0)
     assert message in str(raised.value)
 
 
-def test_places_stay_where_they_were() -> None:
+def test_positions_are_unchanged() -> None:
     source = in_memory(m=[1.0, 2.0])
     found = ask(source, "sum_over_time(m[1m\n + 1m] offset (1 + 1)) + quantile(2, m)", 60)
     assert found.warnings == [

@@ -198,7 +198,7 @@ def test_every_sample_in_prometheus_is_a_total_of_ours(recorded: Metrics, tmp_pa
 
 
 @pytest.mark.slow
-def test_prometheus_takes_a_repeat_and_refuses_what_is_older(
+def test_prometheus_accepts_a_repeat_and_rejects_older_samples(
     recorded: Metrics, tmp_path: Path
 ) -> None:
     pytest.importorskip("httpx", reason="needs httpx")
@@ -234,7 +234,7 @@ def test_our_own_server_takes_all_samples_as_gauges(recorded: Metrics, elsewhere
 
 
 @pytest.mark.slow
-def test_otlp_streams_go_on_after_restarts_of_either_side(recorded: Metrics) -> None:
+def test_otlp_streams_continue_after_restarts_of_either_side(recorded: Metrics) -> None:
     pytest.importorskip("opentelemetry.proto", reason="needs redismetrics[otel]")
     port = free_port()
     key = ("jobs_total", (("odd", 'x"\\\n'), ("queue", "a")))

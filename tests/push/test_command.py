@@ -126,9 +126,7 @@ def test_a_wrong_command_line(shell: Shell, arguments: tuple[str, ...], message:
     assert (status, message in err) == (2, True), err
 
 
-def test_a_missing_file_of_credentials_is_no_wrong_command_line(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_a_missing_credentials_file_is_not_a_usage_error(shell: Shell, tmp_path: Path) -> None:
     status, _, err = shell("push", "--to", f"otlp+http://a#token-file={tmp_path}/none")
     assert status == 1
     assert "cannot read credentials" in err

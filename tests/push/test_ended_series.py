@@ -80,7 +80,7 @@ def test_remote_write_marks_each_series_that_has_ended(metrics: Metrics) -> None
     assert markers(snapshot_of(metrics), after)[1] == set()
 
 
-def test_a_series_whose_labels_another_one_has_as_well_does_not_end(metrics: Metrics) -> None:
+def test_a_series_with_the_labels_of_another_one_does_not_end(metrics: Metrics) -> None:
     metrics.increment("jobs", tags={"queue": "a", "empty": ""})
     metrics.increment("jobs", tags={"queue": "a"})
     before = snapshot_of(metrics)

@@ -130,7 +130,7 @@ def test_the_end_sends_what_waits(make: Make) -> None:
     assert target.taken == [request(number) for number in range(20)]
 
 
-def test_what_waits_is_dropped_when_another_process_takes_over(make: Make) -> None:
+def test_waiting_requests_are_dropped_when_another_process_takes_over(make: Make) -> None:
     target = Target()
     target.open.clear()
     queue = make(target)
@@ -144,7 +144,7 @@ def test_what_waits_is_dropped_when_another_process_takes_over(make: Make) -> No
     assert queue.counts.dropped == 6
 
 
-def test_an_error_of_ours_does_not_end_the_thread(
+def test_an_internal_error_does_not_end_the_thread(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     target = Target()
@@ -180,7 +180,7 @@ def test_a_request_that_fails_is_dropped_when_another_process_takes_over(make: M
     assert (queue.counts.sent, queue.counts.dropped) == (3, 3)
 
 
-def test_taking_over_ends_the_pause_of_a_request_that_fails(make: Make) -> None:
+def test_taking_over_ends_the_pause_of_a_failing_request(make: Make) -> None:
     target = Target()
     target.failures = 1
     queue = make(target, backoff=NEVER)

@@ -169,7 +169,7 @@ def test_otlp_has_the_richest_form_of_each_type(recorded: Metrics) -> None:
     assert found["mode", (("mode", "b"),)][1].as_double == 0
 
 
-def test_otlp_says_whose_totals_they_are(recorded: Metrics) -> None:
+def test_otlp_identifies_the_source_of_totals(recorded: Metrics) -> None:
     import gzip
 
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (

@@ -230,7 +230,7 @@ def test_a_reply_that_repeats_secrets_is_shown_without_them(
 
 
 @pytest.mark.slow
-def test_a_target_that_is_gone_is_waited_for(make: Make) -> None:
+def test_an_unreachable_target_is_waited_for(make: Make) -> None:
     with receiving() as gone:
         url = gone.url
     service = make(f"remote-write+{url}")
@@ -245,7 +245,7 @@ def test_a_target_that_is_gone_is_waited_for(make: Make) -> None:
 
 
 @pytest.mark.slow
-def test_a_store_that_is_gone_is_waited_for(
+def test_an_unreachable_store_is_waited_for(
     make: Make, there: Receiver, fresh_server: Any, namespace: str
 ) -> None:
     server = fresh_server()
@@ -264,7 +264,7 @@ def test_a_store_that_is_gone_is_waited_for(
 
 
 @pytest.mark.slow
-def test_an_error_of_ours_does_not_end_pushing(
+def test_an_internal_error_does_not_end_pushing(
     make: Make,
     there: Receiver,
     monkeypatch: pytest.MonkeyPatch,

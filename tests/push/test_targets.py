@@ -23,7 +23,7 @@ NONE = Credentials()
         ("remote-write+http://[::1]:1/v1/metrics", "remote-write", "http://[::1]:1/v1/metrics"),
     ],
 )
-def test_a_url_says_protocol_and_place(text: str, protocol: str, url: str) -> None:
+def test_a_url_gives_protocol_and_location(text: str, protocol: str, url: str) -> None:
     (target,) = parse_targets([text], NONE)
     assert (target.protocol, target.url) == (protocol, url)
     assert target.credentials == NONE

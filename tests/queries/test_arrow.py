@@ -97,7 +97,7 @@ def test_groups_are_those_of_query(metrics: Metrics) -> None:
 
 
 @pytest.mark.parametrize("fill", [False, True])
-def test_time_series_are_those_of_time_series(metrics: Metrics, fill: bool) -> None:
+def test_time_series_equal_those_of_the_method(metrics: Metrics, fill: bool) -> None:
     record(metrics)
     options: Any = {
         "interval": "5m",
@@ -113,7 +113,7 @@ def test_time_series_are_those_of_time_series(metrics: Metrics, fill: bool) -> N
     assert rows(metrics.to_arrow("nothing", **options)) == []
 
 
-def test_wrong_arguments_are_refused(metrics: Metrics) -> None:
+def test_invalid_arguments_of_rules_are_rejected(metrics: Metrics) -> None:
     with pytest.raises(InvalidQuery, match="aggregations must be a string or a list"):
         metrics.to_arrow("jobs", interval="hour")
     with pytest.raises(InvalidQuery, match="group_by must not contain 'sum'"):

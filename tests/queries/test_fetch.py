@@ -198,7 +198,7 @@ def test_namespace_of_another_format_is_an_error(server: Server, url: str, names
         metrics.query("depth")
 
 
-def test_a_change_is_as_new_as_what_it_changes(metrics: Metrics) -> None:
+def test_a_change_is_no_older_than_its_base(metrics: Metrics) -> None:
     """The change's block is older than its sample, which a window finds all the same."""
     now = round(time.time(), 3)
     metrics.gauge("depth", 5, timestamp=now + 200)

@@ -93,7 +93,7 @@ def test_nothing_recorded_is_a_map_without_buckets(metrics: Metrics) -> None:
     assert metrics.heat_map("nobody", window=None)["times"] == []
 
 
-def test_wrong_arguments_are_refused(metrics: Metrics) -> None:
+def test_invalid_arguments_of_rules_are_rejected(metrics: Metrics) -> None:
     for buckets in (3, 201, 4.0, True, "10"):
         with pytest.raises(InvalidQuery, match="buckets must be a whole number from 4 to 200"):
             metrics.heat_map("took", buckets=buckets)  # type: ignore[arg-type]
@@ -138,7 +138,7 @@ def test_buckets_hold_all_values_and_are_few(values: list[float], buckets: int) 
     assert all(math.isfinite(edge) for edge in edges)
 
 
-def test_edges_stay_when_values_change_a_little() -> None:
+def test_edges_are_stable_under_small_changes() -> None:
     assert list(bucket_edges(1.1, 900.0, 1.1, 20)) == list(bucket_edges(1.3, 950.0, 1.3, 20))
     assert list(bucket_edges(1.0, 100.0, 1.0, 7)) == [1, 2, 4, 8, 16, 32, 64, 128]
     assert list(bucket_edges(-3.0, 40.0, 40.0, 10)) == list(range(-5, 46, 5))

@@ -83,7 +83,7 @@ def test_the_newest_samples_of_many_metrics_are_those_of_all(
             assert found == newest_of_all(metrics, limit)
 
 
-def test_samples_ahead_of_their_batch_are_found_in_metrics_that_were_recorded_first(
+def test_samples_ahead_of_their_batch_are_found_in_metrics_recorded_first(
     make_metrics: MakeMetrics, make_worker: MakeWorker
 ) -> None:
     """Their metric was recorded before all others, and its samples are the newest all the same."""
@@ -108,7 +108,7 @@ def test_samples_ahead_of_their_batch_are_found_in_metrics_that_were_recorded_fi
     ]
 
 
-def test_of_equal_times_the_samples_of_the_last_metrics_are_the_newest(metrics: Metrics) -> None:
+def test_at_equal_times_the_samples_of_the_last_metrics_are_the_newest(metrics: Metrics) -> None:
     now = round(time.time(), 3)
     for number in range(METRICS):
         metrics.histogram(f"metric_{number}", number, timestamp=now)

@@ -28,7 +28,7 @@ def by_run(metrics: Metrics, **query: Any) -> dict[Any, dict[str, Any]]:
     return {run["tags"].get("run"): run for run in found}
 
 
-def test_curves_by_step_are_what_was_recorded(trained: Metrics) -> None:
+def test_curves_by_step_equal_the_recorded_values(trained: Metrics) -> None:
     found = by_run(trained, x="metadata.step")
     assert list(found) == ["r2", "r1"]
     for number in (1, 2):
@@ -67,7 +67,7 @@ def test_long_curves_keep_their_ends_and_extremes(trained: Metrics) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 9, 10, 11, 12, 99, 1000, 1001])
-def test_thinned_places_are_few_and_ascending(count: int) -> None:
+def test_thinned_positions_are_few_and_ascending(count: int) -> None:
     values = np.random.default_rng(count).normal(size=count)
     places = _thinned(values, 10)
     assert len(places) <= 10
@@ -76,7 +76,7 @@ def test_thinned_places_are_few_and_ascending(count: int) -> None:
     assert {int(values.argmin()), int(values.argmax())} <= set(places.tolist())
 
 
-def test_of_samples_with_the_same_step_the_newest_counts(metrics: Metrics) -> None:
+def test_the_newest_of_samples_with_the_same_step_counts(metrics: Metrics) -> None:
     began = start(600)
     metrics.declare("loss", "gauge", exact_samples=True)
     for at, (step, value) in enumerate([(0, 5), (1, 4), (2, 9), (1, 3), (2, 2.5)]):

@@ -109,7 +109,7 @@ def test_samples_are_stored_once_the_clock_of_a_real_server_is_right(
     assert after["dropped"] == before["dropped"]
 
 
-def test_what_is_too_old_by_the_clock_of_the_server_is_dropped_after_a_step_as_well(
+def test_samples_too_old_by_the_server_clock_are_dropped_after_a_step_too(
     make: Make,
 ) -> None:
     offset = [-30 * DAY]

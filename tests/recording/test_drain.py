@@ -190,7 +190,7 @@ class Appending(list[float]):
 
 
 @pytest.mark.parametrize("when", ["before reading", "after reading", "before deleting"])
-def test_values_appended_meanwhile_come_with_the_next_drain(when: str) -> None:
+def test_values_appended_during_a_drain_come_with_the_next_one(when: str) -> None:
     buffers = buffers_of([[1.0, 10.0], [1.0, 20.0], [1.0, 30.0]])
     buffers[1].values = Appending([1.0, 20.0], [2.0, 21.0], when)
     first, _ = drain("depth", define("depth", "gauge"), True, buffers, DUE_MS, 100)
@@ -203,7 +203,7 @@ def test_values_appended_meanwhile_come_with_the_next_drain(when: str) -> None:
     assert (second.samples.time.tolist(), second.samples.value.tolist()) == ([2_000], [21.0])
 
 
-def test_buffers_cleared_meanwhile_give_what_is_left() -> None:
+def test_buffers_cleared_during_a_drain_give_what_is_left() -> None:
     buffers = buffers_of([[1.0, 10.0], [1.0, 20.0], [1.0, 30.0]])
 
     class Cleared(list[float]):

@@ -128,7 +128,7 @@ def test_metric_may_have_fewer_series_than_others(make: Make) -> None:
     assert second.stats()["overflow"] == {"loss": {"": 6}}
 
 
-def test_process_that_knows_the_limit_holds_no_more_series(make: Make) -> None:
+def test_a_process_that_knows_the_limit_holds_no_additional_series(make: Make) -> None:
     metrics = make(flush_interval=NEVER)
     metrics.declare("loss", "gauge", max_series=10)
     for run in range(30):

@@ -96,7 +96,7 @@ def test_shards_of_other_primaries_are_stored_while_one_refuses_connections(
 
 
 @pytest.mark.slow
-def test_close_sends_what_other_primaries_take(
+def test_close_sends_samples_that_other_primaries_accept(
     make: Make, breakable: Cluster, namespace: str
 ) -> None:
     metrics: Metrics = make(breakable.url, flush_interval=NEVER, socket_timeout=600)

@@ -25,7 +25,7 @@ def _interrupt(sink: RedisSink, step: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_second_close_goes_on_after_an_interrupted_one(
+def test_a_second_close_continues_an_interrupted_one(
     make: Make, step: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     metrics = make(flush_interval=NEVER)

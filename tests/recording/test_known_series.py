@@ -115,7 +115,7 @@ def test_changes_of_a_gauge_wait_for_the_worker_but_not_for_ever(
     assert [series.value for series in family.series] == [299]
 
 
-def test_ids_that_are_kept_packed_are_those_of_these_series_in_this_order() -> None:
+def test_cached_packed_ids_match_series_and_order() -> None:
     known, definition = KnownSeries(), define("jobs", "counter")
     canonicals = [pack_tags({"n": str(number)}) for number in range(100)]
 

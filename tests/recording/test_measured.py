@@ -353,7 +353,7 @@ def test_error_of_a_task_that_nobody_awaits_is_still_reported(metrics: Metrics) 
     assert [str(what["exception"]) for what in reported] == ["'nobody looks'"]
 
 
-def test_an_awaitable_with_more_to_it_is_returned_as_it_is(
+def test_an_awaitable_with_other_capabilities_is_returned_unchanged(
     metrics: Metrics, captured: Captured
 ) -> None:
     class Request(Later):
@@ -389,7 +389,7 @@ def test_kind_of_a_function_stays(metrics: Metrics, kind: Any) -> None:
         assert kind(metrics.measure("took")(function)) == kind(function)
 
 
-def test_static_and_class_methods_stay_what_they_are(decorate: Decorate) -> None:
+def test_static_and_class_methods_keep_their_kind(decorate: Decorate) -> None:
     class Shop:
         @decorate
         @staticmethod

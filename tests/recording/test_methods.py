@@ -213,7 +213,7 @@ NO_NUMBERS = [
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: f"{value!r:.20}")
-def test_anything_but_a_finite_number_is_refused(metrics: Metrics, value: Any) -> None:
+def test_anything_but_a_finite_number_is_rejected(metrics: Metrics, value: Any) -> None:
     calls: list[Callable[[Any], None]] = [
         lambda value: metrics.increment("wrong", value),
         lambda value: metrics.gauge("wrong", value),
@@ -230,7 +230,7 @@ def test_anything_but_a_finite_number_is_refused(metrics: Metrics, value: Any) -
     assert metrics.stats()["recorded"] == 0
 
 
-def test_nan_is_refused_on_the_fast_path_too(metrics: Metrics) -> None:
+def test_nan_is_rejected_on_the_fast_path_too(metrics: Metrics) -> None:
     methods = {"counter": metrics.increment, "gauge": metrics.gauge, "histogram": metrics.histogram}
     for kind, method in methods.items():
         method(kind, 1.0)

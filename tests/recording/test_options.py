@@ -91,7 +91,7 @@ def test_options_of_two_processes_that_create_a_metric_are_added_up(
     assert options(metrics) == {"retention": 7200, "max_series": 5}
 
 
-def test_options_of_a_metric_that_another_process_creates_meanwhile(
+def test_options_of_a_metric_concurrently_created_by_another_process(
     metrics: Metrics, other: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metrics.declare("loss", "gauge", max_series=5)

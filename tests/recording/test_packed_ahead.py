@@ -59,7 +59,7 @@ def test_a_batch_is_packed_while_another_is_sent(
     assert metrics.query("more", aggregation="sum") == 6
 
 
-def test_what_was_refused_goes_before_what_was_packed_ahead(
+def test_refused_samples_go_before_those_packed_ahead(
     make: Make, replies: list[tuple[list[str], bool]]
 ) -> None:
     metrics, other = make(flush_interval=NEVER), make(flush_interval=NEVER)
@@ -75,7 +75,7 @@ def test_what_was_refused_goes_before_what_was_packed_ahead(
     assert balanced(metrics)["stored"] == 3
 
 
-def test_a_batch_packed_ahead_is_packed_again_if_redis_lost_what_it_names(
+def test_a_batch_packed_ahead_is_repacked_if_redis_lost_its_ids(
     make: Make, fresh_server: Callable[..., Server], replies: list[tuple[list[str], bool]]
 ) -> None:
     server = fresh_server()

@@ -29,7 +29,7 @@ def test_close_sends_what_is_left_once(make: Make) -> None:
     assert (stats["stored"], stats["pending"]) == (1, 0)
 
 
-def test_close_counts_what_was_never_sent(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_close_counts_samples_never_sent(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     metrics = make(NOWHERE, flush_interval=NEVER)
     for _ in range(3):
         metrics.increment("jobs")
@@ -43,7 +43,7 @@ def test_close_counts_what_was_never_sent(make: Make, caplog: pytest.LogCaptureF
     assert "closed with 3 samples never sent and 0 sent but never confirmed" in caplog.text
 
 
-def test_close_counts_what_was_sent_and_never_confirmed(
+def test_close_counts_samples_sent_but_never_confirmed(
     make: Make, fresh_server: Callable[..., Server], caplog: pytest.LogCaptureFixture
 ) -> None:
     server = fresh_server()
@@ -63,7 +63,7 @@ def test_close_counts_what_was_sent_and_never_confirmed(
     assert "closed with 1 samples never sent and 1 sent but never confirmed" in caplog.text
 
 
-def test_close_counts_what_the_sender_has_taken_and_not_sent(
+def test_close_counts_samples_taken_but_not_sent(
     make: Make, fresh_server: Callable[..., Server]
 ) -> None:
     server = fresh_server()
@@ -87,7 +87,7 @@ def test_close_counts_what_the_sender_has_taken_and_not_sent(
 
 
 @pytest.mark.slow
-def test_clients_that_nobody_holds_send_what_is_left_and_end(url: str, namespace: str) -> None:
+def test_unreferenced_clients_send_what_is_left_and_stop(url: str, namespace: str) -> None:
     code = f"""
 import gc, json, os, threading, time
 import redismetrics as rm
@@ -129,7 +129,7 @@ print(json.dumps([threads, files <= 6, rest, asking.query("jobs", aggregation="s
 
 
 @pytest.mark.slow
-def test_a_client_that_nobody_holds_keeps_trying_until_redis_is_back(
+def test_an_unreferenced_client_retries_until_redis_is_back(
     fresh_server: Callable[..., Server], namespace: str
 ) -> None:
     server = fresh_server()

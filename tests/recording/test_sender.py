@@ -300,7 +300,7 @@ def test_a_full_server_refuses_and_later_stores_everything_once(
     assert metrics.query("new", aggregation="sum") == 1
 
 
-def test_a_batch_that_can_not_be_encoded_is_dropped_and_holds_up_no_other(
+def test_a_batch_that_cannot_be_encoded_is_dropped_and_delays_no_other(
     make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     metrics = make(flush_interval=NEVER)

@@ -164,7 +164,7 @@ def test_parts_of_a_split_batch_are_encoded_as_if_they_had_come_alone(
         assert encode(part, KnownSeries()) == encode(replace(part), KnownSeries())
 
 
-def test_a_changed_batch_works_out_its_changes_again() -> None:
+def test_a_changed_batch_recomputes_its_changes() -> None:
     whole = batch_of("counter", columns([1.0, 2.0], series=[0, 1]))
     part = split(whole, 1, 10)[0]
     changed = replace(part, samples=replace(part.samples, value=part.samples.value * 3))

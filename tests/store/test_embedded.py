@@ -248,7 +248,7 @@ class TestLeave:
         server.leave()
         eventually(lambda: not server.socket.exists())
 
-    def test_logs_what_it_cannot_do(self, folder, caplog):
+    def test_failures_are_logged(self, folder, caplog):
         server = embedded.join(folder)
         with locks.start_lock(folder, time.monotonic() + 1):
             server.leave(timeout=0)
@@ -414,7 +414,7 @@ class TestStatusAndStop:
         assert status == {"running": True, "keys": 2, "clients": 1, **paths}
         connection.close()
 
-    def test_status_without_a_server_makes_nothing(self, folder):
+    def test_status_without_a_server_creates_no_files(self, folder):
         status = embedded.status(folder)
         assert (status.pop("running"), status.pop("folder")) == (False, str(folder))
         assert set(status.values()) == {None}
@@ -427,6 +427,6 @@ class TestStatusAndStop:
         assert embedded.stop(folder) is False
         server.leave()
 
-    def test_stop_without_a_server_makes_nothing(self, folder):
+    def test_stop_without_a_server_creates_no_files(self, folder):
         assert embedded.stop(folder) is False
         assert not folder.exists()

@@ -86,7 +86,7 @@ def test_a_command_starts_the_server_without_the_data(folder, damage):
     assert (folder / "appendonlydir.damaged").is_dir()
 
 
-def test_a_command_keeps_what_came_before_the_damage(folder):
+def test_a_command_keeps_the_data_before_the_damage(folder):
     commands = folder / "appendonlydir" / "appendonly.aof.1.incr.aof"
     content = commands.read_bytes()
     commands.write_bytes(content.replace(b"$5\r\nkey60", b"#5\r\nkey60"))

@@ -19,7 +19,7 @@ def echo(text: str, *, fails: bool = False) -> Operation[bytes]:
     return bytes(reply)
 
 
-def test_no_reply_is_taken_for_that_to_another_command(server: Server) -> None:
+def test_no_reply_is_mistaken_for_that_of_another_command(server: Server) -> None:
     with redis.Redis.from_url(server.url, protocol=2) as client:
         for _ in range(3):
             with pytest.raises(ArithmeticError):

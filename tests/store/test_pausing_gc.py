@@ -96,7 +96,7 @@ def test_it_runs_whenever_redis_is_waited_for(
     assert gc.isenabled()
 
 
-def test_a_pause_that_begins_while_another_one_ends_is_ended_in_a_child(
+def test_a_pause_that_begins_while_another_ends_is_ended_in_a_child(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, second = pausing_gc(), pausing_gc()

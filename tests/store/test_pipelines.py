@@ -78,7 +78,7 @@ def test_a_server_that_is_loading_is_an_error_of_the_connection() -> None:
         pipelines._take_received(Connection(), [], 1)
 
 
-def test_another_version_of_redis_py_does_it_in_its_own_way(
+def test_another_version_of_redis_py_uses_its_own_way(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipelines, "_take_received", lambda *_: None)

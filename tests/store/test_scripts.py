@@ -24,7 +24,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def test_an_include_takes_the_place_of_the_line_that_names_it(folder: Path) -> None:
+def test_an_include_replaces_the_line_that_names_it(folder: Path) -> None:
     write(folder / "include" / "one.lua", "-- one\nlocal one = 1\n")
     write(folder / "main.lua", '-- main\n\n-- @include "one"\n\nreturn one\n')
     assert expand(folder, "main") == "-- main\n\n-- one\nlocal one = 1\n\nreturn one\n"

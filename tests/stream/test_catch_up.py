@@ -30,7 +30,7 @@ def moment() -> datetime:
     return datetime.now(UTC)
 
 
-def test_a_restart_is_no_gap_if_the_logs_have_everything(
+def test_a_restart_causes_no_gap_if_the_logs_are_complete(
     fresh_server: Callable[..., Server], make_metrics: MakeMetrics
 ) -> None:
     server = fresh_server()
@@ -75,7 +75,7 @@ def test_a_connection_that_died_silently_is_detected_by_a_ping(
     assert found is None or (isinstance(found, Sample) and found.value == 5)
 
 
-def test_a_quiet_connection_that_lives_is_kept(metrics: Metrics, other: Metrics) -> None:
+def test_an_idle_but_working_connection_is_kept(metrics: Metrics, other: Metrics) -> None:
     with subscribe_with_ping(metrics, 0.05) as stream:
         assert stream.get(timeout=0.5) is None  # ten times as long
         send(other, "depth", 1)

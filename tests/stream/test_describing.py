@@ -189,7 +189,7 @@ def test_a_batch_has_samples_from_before_and_after_a_deletion(
         ]
 
 
-def test_a_message_that_comes_twice_in_a_batch_is_delivered_once(
+def test_a_duplicate_message_in_a_batch_is_delivered_once(
     server: Server, namespace: str, metrics: Metrics, other: Metrics
 ) -> None:
     with metrics.subscribe() as stream, server.client() as client:

@@ -77,7 +77,7 @@ def test_timestamp_and_metadata_arrive(metrics: Metrics, other: Metrics) -> None
     assert took == Sample("took", "histogram", 0.25, 1, {"queue": "mail"}, when, {"trace_id": "a"})
 
 
-def test_what_is_streamed_is_what_is_stored(metrics: Metrics, other: Metrics) -> None:
+def test_streamed_samples_equal_stored_samples(metrics: Metrics, other: Metrics) -> None:
     with metrics.subscribe("took") as stream:
         for number in range(500):
             other.histogram("took", number / 8, tags={"n": number % 7})
@@ -163,7 +163,7 @@ def test_new_metrics_and_series_are_delivered(metrics: Metrics, other: Metrics) 
 
 
 @pytest.mark.parametrize("how", ["delete_metric", "clear"])
-def test_what_is_recorded_after_a_deletion_has_the_right_tags(
+def test_samples_recorded_after_a_deletion_have_the_right_tags(
     metrics: Metrics, other: Metrics, how: str
 ) -> None:
     with metrics.subscribe() as stream:
@@ -237,7 +237,7 @@ def test_an_empty_message_is_ignored(
         assert values(take(stream)) == [("depth", 2)]
 
 
-def test_samples_of_a_metric_deleted_meanwhile_are_skipped(
+def test_samples_of_a_metric_deleted_in_the_meantime_are_skipped(
     server: Server, make_metrics: MakeMetrics, metrics: Metrics, other: Metrics
 ) -> None:
     """Their series can no longer be known."""

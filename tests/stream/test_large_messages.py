@@ -41,7 +41,7 @@ def test_only_the_newest_samples_of_a_block_are_built_and_the_others_are_a_gap()
     assert (len(whole.samples), whole.missing) == (10, None)
 
 
-def test_a_gap_counts_the_samples_that_centroids_stand_for() -> None:
+def test_a_gap_counts_the_samples_represented_by_centroids() -> None:
     block = block_of(4)
     block.samples.weight = np.array([5, 7, 1, 1])
     assert built(block, limit=2).missing.missed == 12

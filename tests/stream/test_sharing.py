@@ -80,7 +80,7 @@ def test_streams_in_threads_share_a_connection_too(fresh_server: Callable[..., S
         wait_until(lambda: connections(server) == 0, "the connection is closed")
 
 
-def test_what_nobody_wants_any_more_is_unsubscribed(
+def test_unwanted_channels_are_unsubscribed(
     server: Server, namespace: str, metrics: Metrics, other: Metrics
 ) -> None:
     channels = [keys.channel(namespace, name) for name in ("a", "b", "c")]
@@ -102,7 +102,7 @@ def test_what_nobody_wants_any_more_is_unsubscribed(
             assert values(take(stream)) == [("b", 2)]
 
 
-def test_a_refused_subscription_disturbs_no_other_stream(
+def test_a_rejected_subscription_does_not_affect_other_streams(
     fresh_server: Callable[..., Server],
 ) -> None:
     server = fresh_server(port=True)
@@ -160,7 +160,7 @@ def slow_stream(metrics: Metrics, go_on: threading.Event) -> Subscription[Any]:
     return Subscription(metrics._store, feed)
 
 
-def test_a_stream_that_falls_behind_reads_the_logs_and_holds_back_no_other(
+def test_a_stream_that_falls_behind_reads_the_logs_and_delays_no_other(
     metrics: Metrics, other: Metrics
 ) -> None:
     go_on = threading.Event()
@@ -180,7 +180,7 @@ def test_a_stream_that_falls_behind_reads_the_logs_and_holds_back_no_other(
         assert values(take(slow)) == values(take(quick)) == [("jobs", -1)]
 
 
-def test_a_stream_that_falls_behind_keeps_its_connection_and_what_it_knows_of_the_metrics(
+def test_a_stream_that_falls_behind_keeps_its_connection_and_descriptions(
     fresh_server: Callable[..., Server],
     make_metrics: MakeMetrics,
     namespace: str,
@@ -224,7 +224,7 @@ def test_an_inbox_is_bounded_in_messages_and_bytes(size: int, count: int) -> Non
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_makes_a_connection_of_its_own(
+def test_a_forked_child_opens_its_own_connection(
     fresh_server: Callable[..., Server], make_metrics: MakeMetrics
 ) -> None:
     # A server of its own: connections of earlier tests may end meanwhile.

@@ -87,7 +87,7 @@ def test_a_sample_recorded_right_after_is_received(
             assert values(take(stream)) == [("jobs", number)]
 
 
-def test_what_was_recorded_before_is_not_received(metrics: Metrics, other: Metrics) -> None:
+def test_samples_recorded_before_are_not_received(metrics: Metrics, other: Metrics) -> None:
     send(other, "depth", 1)
     with metrics.subscribe() as stream:
         send(other, "depth", 2)
@@ -256,7 +256,7 @@ def test_two_subscriptions_of_one_client_each_get_everything(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_what_a_forked_child_records_arrives(metrics: Metrics) -> None:
+def test_samples_of_a_forked_child_arrive(metrics: Metrics) -> None:
     with metrics.subscribe("jobs") as stream:
         pid = os.fork()
         if pid == 0:

@@ -226,7 +226,7 @@ def test_the_client_imports_optional_parts_inside_functions() -> None:
     "module",
     RECORDING_ONLY + [name for name in MODULES if package_of(name) in {"client", "telemetry"}],
 )
-def test_what_only_records_loads_neither_redis_nor_numpy(module: str) -> None:
+def test_recording_alone_loads_neither_redis_nor_numpy(module: str) -> None:
     full = "redismetrics" if module == "__init__" else f"redismetrics.{module}"
     code = f"import sys, {full}; sys.exit(','.join(sorted({HEAVY!r} & set(sys.modules))) or None)"
     done = subprocess.run(

@@ -112,7 +112,7 @@ def test_06_an_event_s_lineage_and_tenant_become_tags(metrics: Metrics) -> None:
 # -- Storage ------------------------------------------------------------------------------------
 
 
-def test_07_what_is_recorded_is_found_by_its_name(metrics: Metrics) -> None:
+def test_07_a_recorded_sample_is_found_by_its_name(metrics: Metrics) -> None:
     metrics.increment("jobs")
     assert only_row(metrics, name="jobs")["name"] == "jobs"
 

@@ -98,7 +98,7 @@ def test_a_call_sent_twice_applies_once(
     assert contents(admin, namespace) == once
 
 
-def test_a_full_server_refuses_all_of_a_call(
+def test_a_full_server_rejects_a_whole_call(
     sealing: Sealing, admin: redis.Redis, namespace: str
 ) -> None:
     steps = sealing()

@@ -124,7 +124,7 @@ def test_beyond_its_bytes_a_metric_is_compressed_again_and_counted(
     assert metrics.query("loss", aggregation="count", window="1h") == count
 
 
-def test_option_that_is_given_later_counts_from_then_on(
+def test_an_option_given_later_applies_from_then_on(
     metrics: Metrics, worked: Callable[..., None]
 ) -> None:
     began = start(1_200)

@@ -99,7 +99,7 @@ def sums(metrics: Metrics) -> list[float]:
     return [metrics.query(name, aggregation="sum") for name in NAMES]
 
 
-def test_what_a_worker_wrote_it_does_not_read_again(
+def test_a_worker_does_not_reread_its_own_writes(
     make: Make, record: Record, sent: list[Command], metrics: Metrics
 ) -> None:
     one = make()
@@ -159,7 +159,7 @@ def test_a_commit_of_another_worker_is_not_undone(
     assert sums(metrics)[0] == 3 * sum(range(1, 6)) + 15
 
 
-def test_a_metric_deleted_meanwhile_begins_anew(
+def test_a_metric_deleted_in_the_meantime_starts_over(
     make: Make, record: Record, metrics: Metrics, admin: redis.Redis, namespace: str
 ) -> None:
     one = make()
@@ -194,7 +194,7 @@ def test_keys_that_were_removed_expire_when_they_are_written_again(
     assert metrics.query("took", aggregation="count") == 9
 
 
-def test_a_patient_pass_does_not_read_what_may_wait(
+def test_a_patient_pass_does_not_read_blocks_that_may_wait(
     make: Make, record: Record, sent: list[Command], admin: redis.Redis, namespace: str
 ) -> None:
     one = make()
@@ -232,7 +232,7 @@ def test_memory_is_bounded() -> None:
     assert memory.get(place("m8")) is not None
 
 
-def test_what_is_not_sealed_any_more_is_forgotten() -> None:
+def test_metrics_no_longer_sealed_are_forgotten() -> None:
     memory = Memory(100_000)
     memory.put(place("idle"), entry(10, 0.0))
     memory.put(place("busy"), entry(10, 1.0))

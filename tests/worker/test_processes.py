@@ -121,7 +121,7 @@ def test_values_of_killed_processes_are_merged(
         assert page(reader) == before == [MERGED[mode]]
 
 
-def test_processes_that_live_keep_their_fields(
+def test_live_processes_keep_their_fields(
     make_process: MakeProcess,
     worker: Worker,
     admin: redis.Redis,
@@ -155,7 +155,7 @@ def test_a_process_that_comes_back_counts_once(
     assert page(one) == [{"sum": 54, "min": 4, "max": 50, "mostrecent": 50}[mode]]
 
 
-def test_of_more_than_are_kept_apart_the_sum_stays(
+def test_the_sum_is_kept_of_values_beyond_the_separate_ones(
     make_process: MakeProcess,
     worker: Worker,
     admin: redis.Redis,
@@ -238,7 +238,7 @@ def test_the_next_look_is_scheduled_while_a_process_has_a_value(
     assert admin.zscore(pending, member) is not None
 
 
-def test_a_value_that_was_sent_meanwhile_stays(
+def test_a_value_sent_in_the_meantime_is_kept(
     make_process: MakeProcess,
     worker: Worker,
     admin: redis.Redis,
@@ -266,7 +266,7 @@ def test_a_value_that_was_sent_meanwhile_stays(
     assert page(metrics) == [5]
 
 
-def test_a_live_value_that_was_sent_meanwhile_does_not_end(
+def test_a_live_value_sent_in_the_meantime_is_kept(
     make_process: MakeProcess, worker: Worker, namespace: str
 ) -> None:
     metrics = make_process()
@@ -282,7 +282,7 @@ def test_a_live_value_that_was_sent_meanwhile_does_not_end(
     assert (steps.finish(), page(metrics)) == (1, [])
 
 
-def test_values_of_a_deleted_series_go(
+def test_values_of_a_deleted_series_are_removed(
     make_process: MakeProcess,
     worker: Worker,
     admin: redis.Redis,
@@ -339,7 +339,7 @@ def test_idle_series_are_forgotten_with_their_values_unless_a_process_repeats_th
         metrics.close(0.5)
 
 
-def test_a_metric_without_values_of_processes_needs_no_look(
+def test_a_metric_without_process_values_is_not_checked(
     make_process: MakeProcess, worker: Worker, admin: redis.Redis, namespace: str
 ) -> None:
     metrics = make_process()

@@ -154,7 +154,7 @@ def test_corrupt_blocks_are_reported_by_numpy() -> None:
         block_codec.unpack(data[:-3])
 
 
-def test_cells_are_those_of_many_samples() -> None:
+def test_cells_equal_those_of_many_samples() -> None:
     given = some(random.Random(4), 30)
     found = small.unpack_blocks([block(given, ids=[0, 9, 20, 21])])
     part = block_codec.unpack(block(given, ids=[0, 9, 20, 21]))

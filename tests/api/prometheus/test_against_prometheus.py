@@ -92,7 +92,7 @@ scrape_configs:
 
 
 @pytest.mark.slow
-def test_what_prometheus_writes_to_us_gets_its_own_answers(
+def test_series_written_by_prometheus_give_its_own_answers(
     metrics: Metrics, tmp_path: Path
 ) -> None:
     with running(create_app(metrics, allow_write=True)) as ours:

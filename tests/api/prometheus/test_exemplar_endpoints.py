@@ -66,7 +66,7 @@ def test_times(prometheus: Any, traced: Metrics) -> None:
     assert ask(prometheus, "jobs_total", end=at - 1) == {}
 
 
-def test_what_has_none(prometheus: Any, traced: Metrics) -> None:
+def test_types_without_exemplars(prometheus: Any, traced: Metrics) -> None:
     for query in ("depth", "nothing", "1", "took_seconds_sum", "took_seconds_count"):
         assert ask(prometheus, query) == {}
     response = prometheus.get("/query_exemplars", params={"query": "sum("})

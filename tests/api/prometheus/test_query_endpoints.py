@@ -82,9 +82,7 @@ def test_histogram_is_answered_both_ways(prometheus: Any, recorded: Metrics) -> 
         assert 0 < len(each["histogram"][1]["buckets"]) <= 160
 
 
-def test_query_includes_what_this_process_has_not_sent_yet(
-    prometheus: Any, metrics: Metrics
-) -> None:
+def test_query_includes_unsent_samples_of_this_process(prometheus: Any, metrics: Metrics) -> None:
     metrics.increment("clicks", 5)
     later = {"query": "clicks_total", "time": time.time() + 60}
     (found,) = data(prometheus.get("/query", params=later))["result"]
@@ -186,7 +184,7 @@ def test_token_and_host_are_checked_as_for_all_paths(metrics: Metrics) -> None:
     ],
     ids=["series", "samples", "seconds"],
 )
-def test_limits_stop_what_costs_too_much(
+def test_limits_stop_expensive_queries(
     metrics: Metrics, limits: Limits, code: int, kind: str
 ) -> None:
     httpx = pytest.importorskip("httpx", reason="needs httpx")

@@ -8,7 +8,7 @@ from redismetrics import Metrics
 from tests.api.prometheus.answers import data, error
 
 
-def test_build_says_which_prometheus_it_speaks(prometheus: Any) -> None:
+def test_build_info_names_the_version_of_prometheus(prometheus: Any) -> None:
     found = data(prometheus.get("/status/buildinfo"))
     assert found["version"].startswith("3.")
     assert found["revision"].startswith("redismetrics-")

@@ -25,7 +25,7 @@ def test_time_is_unix_seconds_or_rfc_3339(text: str, time_ms: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "now", "nan", "2015-07-01", "2015-13-01T00:00:00Z", "1" * 99])
-def test_other_times_are_refused(text: str) -> None:
+def test_other_times_are_rejected(text: str) -> None:
     with pytest.raises(InvalidQuery, match="must be Unix seconds or RFC 3339"):
         read_time(text, "time")
 
@@ -39,6 +39,6 @@ def test_duration_is_seconds_or_prometheus_text(text: str, milliseconds: int) ->
 
 
 @pytest.mark.parametrize("text", ["", "1x", "m5", "30m1h", "1e99", "inf", "9" * 40 + "y"])
-def test_other_durations_are_refused(text: str) -> None:
+def test_other_durations_are_rejected(text: str) -> None:
     with pytest.raises(InvalidQuery, match="must be a number of seconds or a duration"):
         read_duration(text, "step")

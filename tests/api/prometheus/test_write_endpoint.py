@@ -145,7 +145,7 @@ def test_metadata_gives_help_and_unit(prometheus: Any, metrics: Metrics) -> None
         ),
     ],
 )
-def test_other_bodies_are_refused(
+def test_other_bodies_are_rejected(
     prometheus: Any, content: bytes, headers: dict[str, str], code: int, message: str
 ) -> None:
     response = prometheus.post("/write", content=content, headers={**HEADERS, **headers})
@@ -153,7 +153,7 @@ def test_other_bodies_are_refused(
     assert message in response.json()["error"]
 
 
-def test_a_flood_of_series_is_refused_as_a_whole(metrics: Metrics) -> None:
+def test_a_flood_of_series_is_rejected_as_a_whole(metrics: Metrics) -> None:
     httpx = pytest.importorskip("httpx", reason="needs httpx")
     app = create_app(metrics, allow_write=True, limits=Limits(max_recorded_names=2))
     with running(app) as at, httpx.Client(base_url=f"{at}/api/v1", **PATIENT) as web:

@@ -168,7 +168,7 @@ def record(metrics: Metrics, times: int = 1) -> None:
 
 
 @pytest.mark.slow
-def test_it_shows_what_is_recorded_and_responds_to_keys(
+def test_it_shows_recorded_metrics_and_responds_to_keys(
     start: Start, metrics: Metrics, url: str, namespace: str
 ) -> None:
     record(metrics)

@@ -58,7 +58,7 @@ def metrics_ahead(url: str, namespace: str) -> Iterator[Metrics]:
         yield metrics
 
 
-def test_receiver_ahead_of_redis_rejects_what_redis_drops(metrics_ahead: Metrics) -> None:
+def test_receiver_ahead_of_redis_rejects_points_that_redis_drops(metrics_ahead: Metrics) -> None:
     with running(create_app(metrics_ahead, allow_write=True)) as at:
         for _ in range(2):
             request = two_metrics(time.time_ns() + AHEAD * SECOND_NS)
@@ -129,7 +129,7 @@ def test_invalid_points_are_rejected_also_if_the_client_only_counts_them(
         assert metrics.query("m", aggregation="sum") == 3
 
 
-def test_closed_client_stores_nothing_and_says_so(url: str, namespace: str) -> None:
+def test_closed_client_stores_nothing_and_reports_it(url: str, namespace: str) -> None:
     metrics = Metrics(url, namespace=namespace, flush_interval=NEVER)
     with running(create_app(metrics, allow_write=True)) as at:
         metrics.close()

@@ -175,7 +175,7 @@ def test_restarted_collector_does_not_add_its_totals_again(metrics: Metrics, at:
     assert stored_counts(metrics) == [30, 30, 30, 30]
 
 
-def test_start_time_that_moves_a_little_is_no_restart(metrics: Metrics, at: str) -> None:
+def test_start_time_that_moves_a_little_is_not_a_restart(metrics: Metrics, at: str) -> None:
     start = time.time_ns()
     for n, move in enumerate((0, 1_000_000, 2_000_000, 1_000_000)):
         request = collector_request(start + move, start + (n + 1) * SECOND_NS, 130 + 10 * n)
@@ -209,7 +209,7 @@ def worked(server: Server, metrics: Metrics) -> None:
 
 @pytest.mark.parametrize("monotonic", [True, False])
 @pytest.mark.parametrize("temporality", [1, 2])
-def test_points_that_are_not_finite_are_rejected_and_the_stream_goes_on(
+def test_points_that_are_not_finite_are_rejected_and_the_stream_continues(
     metrics: Metrics, at: str, server: Server, temporality: int, monotonic: bool
 ) -> None:
     begun = time.time_ns()

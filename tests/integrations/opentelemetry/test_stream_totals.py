@@ -133,7 +133,7 @@ def test_late_points_of_an_older_stream_count_their_changes_only(kind: str) -> N
     assert receiver.get(kind, 99, start=old, at=START + 52 * SECOND) == 9
 
 
-def test_steps_of_the_receiver_clock_do_not_double_a_total() -> None:
+def test_steps_of_the_receiver_clock_do_not_count_a_total_twice() -> None:
     now, monotonic = START, 0
     totals = StreamTotals(1000, now, lambda: now, lambda: monotonic)
     # The clock was 1 hour behind, and is corrected; the stream began before the receiver.

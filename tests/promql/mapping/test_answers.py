@@ -63,7 +63,7 @@ def by_queue(entries: list[Entry], after: int, until: int) -> dict[str, list[flo
     [(HOUR, HOUR), (MINUTE, 5 * MINUTE), (7_001, 10_003), (10 * MINUTE, MINUTE)],
     ids=str,
 )
-def test_increase_is_what_was_recorded_in_the_window(
+def test_increase_equals_the_amount_recorded_in_the_window(
     metrics: Metrics, entries: list[Entry], step: int, width: int
 ) -> None:
     count = HOUR // step + 1
@@ -102,9 +102,7 @@ def test_instant_counter_is_its_running_total(metrics: Metrics, entries: list[En
             assert found[("queue", queue),][number] == pytest.approx(total)
 
 
-def test_counter_has_a_point_where_something_was_recorded(
-    metrics: Metrics, entries: list[Entry]
-) -> None:
+def test_counter_has_a_point_for_each_recording(metrics: Metrics, entries: list[Entry]) -> None:
     found = ask(metrics, "jobs_total", start=START + HOUR, range=10 * MINUTE)
     (part,) = found.samples
     queue = [labels["queue"] for labels in part.labels].index("a")
@@ -266,7 +264,7 @@ def test_answers_are_the_same_on_a_cluster(cluster: Cluster, namespace: str) -> 
         ]
 
 
-def test_resets_that_may_be_hidden_are_an_info(
+def test_possibly_hidden_resets_give_an_info(
     metrics: Metrics, make_worker: MakeWorker, entries: list[Entry]
 ) -> None:
     make_worker().pass_once(alone=True)

@@ -19,7 +19,7 @@ def ask(metrics: Metrics, query: str, at: float) -> list[tuple[dict[str, str], f
     return sorted(rows, key=lambda row: sorted(row[0].items()))
 
 
-def test_info_is_what_was_set_last(metrics: Metrics) -> None:
+def test_info_has_the_labels_set_last(metrics: Metrics) -> None:
     for seconds, version, app in ((0, "1", "shop"), (60, "7", "mail"), (600, "2", "shop")):
         metrics.record(
             "build",
@@ -49,7 +49,7 @@ def test_state_set_has_a_sample_of_each_state(metrics: Metrics) -> None:
 
 
 @pytest.mark.parametrize("kind", ["info", "stateset"])
-def test_what_is_shown_now_is_what_the_page_shows(metrics: Metrics, kind: str) -> None:
+def test_current_values_equal_the_page(metrics: Metrics, kind: str) -> None:
     if kind == "info":
         metrics.info("build").set({"version": "1"}, app="shop")
         metrics.info("build").set({"version": "2"}, app="shop")

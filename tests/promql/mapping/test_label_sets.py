@@ -19,7 +19,7 @@ def shown(metrics: Metrics, expr: str, minutes: float) -> list[tuple[dict[str, s
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_what_was_replaced_ends(metrics: Metrics, make_worker: MakeWorker, sealed: bool) -> None:
+def test_replaced_values_end(metrics: Metrics, make_worker: MakeWorker, sealed: bool) -> None:
     metrics.declare("door", "stateset", states=["open", "shut"])
     for minute, version, state in ((0, "1", "open"), (2, "2", "shut")):
         at, tags = BASE + 60 * minute, {"app": "shop"}

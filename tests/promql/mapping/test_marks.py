@@ -41,7 +41,7 @@ def test_a_mark_is_shown_once_at_the_first_time_that_is_not_before_it(metrics: M
     assert metrics.promql_query("redismetrics_mark", NOON + 1000) == []
 
 
-def test_a_metric_of_that_name_comes_first(metrics: Metrics) -> None:
+def test_a_metric_of_the_same_name_takes_precedence(metrics: Metrics) -> None:
     metrics.mark("a", timestamp=NOON + 61)
     metrics.gauge("redismetrics_mark", 7, timestamp=NOON + 61)
     metrics.flush()

@@ -132,7 +132,7 @@ def test_a_server_that_records_may_remember_requests_and_clear_forgets_them(
             assert metrics.internals.run(requests.find("prod", "0" * 32)) is None
 
 
-def test_a_writer_and_reader_may_note_list_and_delete_marks(server_with_users: Server) -> None:
+def test_a_writer_and_reader_may_record_list_and_delete_marks(server_with_users: Server) -> None:
     rights = {each for user in ("writer", "reader") for each in USERS[user] if each[0] == "+"}
     kept = [each for each in USERS["writer"] if each[0] != "+"]
     with server_with_users.client() as admin:
@@ -190,7 +190,7 @@ def test_a_reader_with_more_rights_may_push(server_with_users: Server) -> None:
 @pytest.mark.parametrize(
     ("user", "namespace"), [("reader", "prod"), ("worker", "prod"), ("writer", "other")]
 )
-def test_a_user_may_not_record_in_another_namespace_or_without_the_right(
+def test_a_user_may_not_record_in_another_namespace_or_without_permission(
     server_with_users: Server, user: str, namespace: str
 ) -> None:
     with as_user(server_with_users, user, namespace) as metrics:

@@ -22,7 +22,7 @@ def functions(path: str) -> set[str]:
     return {node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
-def test_each_claim_of_the_page_names_a_test() -> None:
+def test_each_claim_on_the_page_names_a_test() -> None:
     """Claims are the list items that begin with bold text."""
     items = re.split(r"\n(?=- |#|```|\|)", PAGE.read_text())
     claims = [item for item in items if item.startswith("- **")]

@@ -86,7 +86,7 @@ def test_a_ledger_lists_each_series_in_the_order_of_recording() -> None:
         assert found.sums[-1] == sum(value for _, value in plain)
 
 
-def test_a_book_survives_its_process(tmp_path: Path) -> None:
+def test_a_ledger_survives_its_process(tmp_path: Path) -> None:
     path = tmp_path / "book"
     Book(path).recorded = 5
     Book(path).confirmed = 3

@@ -182,7 +182,7 @@ def test_every_type_counts_once(proxy: Proxy, metrics: Metrics, reader: Metrics,
         assert reader.query("took", aggregation="count") == 40
 
 
-def test_a_batch_that_is_changed_no_more_while_it_is_in_doubt(
+def test_an_unconfirmed_batch_is_never_changed(
     proxy: Proxy, brief: Metrics, reader: Metrics
 ) -> None:
     brief.increment("jobs")

@@ -147,7 +147,7 @@ def test_recycled_gunicorn_workers_lose_nothing(
     assert "Traceback" not in server.log()
 
 
-def test_killed_gunicorn_workers_lose_at_most_what_was_not_sent(
+def test_killed_gunicorn_workers_lose_at_most_unsent_samples(
     url: str, namespace: str, tmp_path: Path, reader: Metrics
 ) -> None:
     pytest.importorskip("gunicorn", reason="pip install gunicorn")

@@ -263,7 +263,7 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("loses", "before", "after"), CASES)
-def test_what_a_way_of_ending_loses(
+def test_losses_by_way_of_ending(
     server: Server,
     fresh_server: Callable[..., Server],
     namespace: str,
@@ -346,7 +346,7 @@ def test_many_samples_of_an_earlier_exit_handler_are_stored_or_counted(
 
 
 @pytest.mark.parametrize("how", ["away", "closed"])
-def test_what_is_recorded_too_late_is_counted_and_logged_once(
+def test_samples_recorded_too_late_are_counted_and_logged_once(
     url: str, namespace: str, how: str
 ) -> None:
     report = "print(redismetrics.client.default.client().stats()['dropped'])"
@@ -366,7 +366,7 @@ redismetrics.increment("jobs", 0)
     assert "Traceback" not in done.stderr
 
 
-def test_the_table_says_what_was_measured() -> None:
+def test_the_table_equals_the_measurements() -> None:
     page = (ROOT / "docs" / "operating.md").read_text()
     section = page.split("## What each way of ending loses")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", section, re.MULTILINE)[1:]

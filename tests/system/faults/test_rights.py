@@ -364,7 +364,7 @@ def test_a_user_who_may_record_and_query_may_delete(make: Make, admin: redis.Red
     ],
     ids=" ".join,
 )
-def test_a_user_without_the_right_deletes_nothing(
+def test_a_user_without_permission_deletes_nothing(
     make: Make, admin: redis.Redis, rights: tuple[str, ...]
 ) -> None:
     owner = make()
@@ -523,7 +523,7 @@ def test_a_worker_without_the_keys(
 
 
 @pytest.mark.parametrize("command", ["hscan", "hget", "hdel", "evalsha"])
-def test_a_worker_without_the_right_removes_no_writers(
+def test_a_worker_without_permission_removes_no_writers(
     make: Make, make_worker: Callable[..., Worker], admin: redis.Redis, namespace: str, command: str
 ) -> None:
     owner = make()

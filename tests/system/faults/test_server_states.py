@@ -179,7 +179,7 @@ def test_samples_recorded_during_the_state_are_stored_once_afterwards(
 
 
 @pytest.mark.parametrize("state", [busy, loading], ids=["busy", "loading"])
-def test_a_query_raises_the_state_of_the_server(
+def test_a_query_raises_the_error_of_the_server(
     fresh_server: Callable[..., Server], namespace: str, state: State
 ) -> None:
     server = fresh_server(port=True)

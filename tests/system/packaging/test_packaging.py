@@ -70,7 +70,7 @@ def test_the_checkout_has_scripts(scripts: dict[str, bytes]) -> None:
     assert {"redismetrics/lua/record.lua", "redismetrics/lua/include/slices.lua"} <= set(scripts)
 
 
-def test_the_sdist_has_tests_but_no_data_of_others(unpacked: Path) -> None:
+def test_the_sdist_has_tests_but_no_third_party_data(unpacked: Path) -> None:
     assert (unpacked / "tests/promql/test_prometheus_scripts.py").exists()
     assert not (unpacked / "tests/data").exists()
 

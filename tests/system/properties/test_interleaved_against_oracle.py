@@ -199,7 +199,7 @@ def records(kind: MetricType) -> st.SearchStrategy[tuple[float, dict[str, str], 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15)
 @given(data=st.data())
-def test_interleaved_operations_lose_double_and_show_nothing_half_done(
+def test_interleaved_operations_are_exact_and_atomic(
     stage_: Stage, kind: MetricType, data: st.DataObject
 ) -> None:
     world = started(stage_, kind)
@@ -343,7 +343,7 @@ def _first(world: World, level: str) -> str:
 
 @pytest.mark.parametrize("intruder", ["sealed", "all made"])
 @pytest.mark.parametrize("work", WORKS)
-def test_an_operation_interrupted_anywhere_loses_and_doubles_nothing(
+def test_an_operation_interrupted_anywhere_loses_and_duplicates_nothing(
     stage_: Stage, work: str, intruder: str
 ) -> None:
     for position, world in worlds(stage_):

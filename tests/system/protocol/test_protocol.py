@@ -82,7 +82,7 @@ LONG_RUNS = (Rule.TOKEN, Rule.SEEN_IN_CHANGES, Rule.PERSIST_AT_MARK)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weather", WEATHERS)
-def test_with_all_rules_no_sample_is_lost_or_doubled(weather: str) -> None:
+def test_with_all_rules_no_sample_is_lost_or_duplicated(weather: str) -> None:
     for seed in range(RUNS):
         if Run(seed, weather).violations:
             pytest.fail(history(seed, weather, ALL_RULES))
@@ -97,7 +97,7 @@ def test_each_rule_has_runs_or_a_history_that_fail_without_it() -> None:
     [pytest.param(rule, marks=pytest.mark.slow) if rule in LONG_RUNS else rule for rule in BREAKS],
     ids=lambda rule: f"{rule.number}-{rule.name}",
 )
-def test_without_any_one_rule_samples_are_lost_or_doubled(rule: Rule) -> None:
+def test_without_any_one_rule_samples_are_lost_or_duplicated(rule: Rule) -> None:
     weather, seeds = BREAKS[rule]
     if not any(
         Run(seed, weather, ALL_RULES - {rule}).violations for seed in (*seeds, *range(SEARCHED))
@@ -129,7 +129,7 @@ def test_older_versions_meet_changes_of_a_newer_kind_and_count_them() -> None:
     assert sum(store.left for run in runs for store in run.stores) > 0
 
 
-def test_history_of_a_failed_run_says_what_went_wrong() -> None:
+def test_history_of_a_failed_run_explains_the_failure() -> None:
     text = history(0, "crowd", ALL_RULES - {Rule.FIXED_BATCH})
     assert text.startswith("seed 0, weather 'crowd', without rules: FIXED_BATCH\nCOUNTS: ")
     assert "gets no reply" in text
