@@ -25,8 +25,8 @@ class MetricsMiddleware:
 
     An exception counts as status 500, a cancelled request as 499, and both are re-raised. A request
     counts once, even if a mounted application also has this middleware. Websockets pass through
-    unchanged. Nothing here raises or blocks, except at the server's startup, when the default
-    client is made, and for at most 2 s at its shutdown, because uvicorn ends itself with a signal.
+    unchanged. Nothing here raises or blocks, except for at most 2 s at the server's shutdown,
+    because uvicorn ends itself with a signal.
 
     Args:
         app: The application to wrap.
@@ -53,7 +53,7 @@ class MetricsMiddleware:
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await self.app(scope, receive, self._watch_lifespan(send))
+            await self.app(scope, receive, self._flush_at_shutdown(send))
         else:
             await self.app(scope, receive, send)
 
@@ -102,12 +102,10 @@ class MetricsMiddleware:
         if not done:
             finish()
 
-    def _watch_lifespan(self, send: Send) -> Send:
-        async def prepare_or_flush(message: Message) -> None:
-            if message["type"] == "lifespan.startup.complete":
-                self._requests.prepare()
-            elif message["type"] == "lifespan.shutdown.complete":
+    def _flush_at_shutdown(self, send: Send) -> Send:
+        async def flush_and_send(message: Message) -> None:
+            if message["type"] == "lifespan.shutdown.complete":
                 self._requests.flush()
             await send(message)
 
-        return prepare_or_flush
+        return flush_and_send

@@ -61,6 +61,8 @@ class RequestMetrics:
                 self._duration: ("histogram", {"unit": "seconds", "help": duration_help}),
             },
         )
+        # Otherwise the first request of each process would wait for it.
+        self._safe.prepare()
 
     def endpoint(self, find: Callable[[], str | None]) -> str | None:
         """Return the result of *find*, or None if it raises. Never raises."""
@@ -90,14 +92,6 @@ class RequestMetrics:
         ongoing = carrier.get(f"redismetrics.{self._requests}")
         if isinstance(ongoing, OngoingRequest) and endpoint:
             ongoing.endpoint = endpoint
-
-    def prepare(self) -> None:
-        """Do now what the first request would wait for. Never raises.
-
-        Making the default client imports numpy and the Redis client, which takes tenths of a
-        second.
-        """
-        self._safe.run(lambda _: None)
 
     def flush(self) -> None:
         """Send unsent samples, for at most 2 s. Never raises.

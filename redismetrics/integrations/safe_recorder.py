@@ -42,6 +42,19 @@ class SafeRecorder:
         self._internals: RecordingInternals | None = None
         self._logged: set[str] = set()
 
+    def prepare(self) -> None:
+        """Make the default client now, if this uses it; log any error.
+
+        That imports numpy and the Redis client, which takes some tenths of a second. It declares
+        nothing, so that the application may do so later.
+        """
+        if self._metrics is None:
+            try:
+                instruments.default_client()
+            # Broad: as in `run`.
+            except Exception as error:  # noqa: BLE001
+                self.on_error(error)
+
     def client(self) -> Recording:
         """Return the client, with the metrics declared. May raise."""
         client = instruments.default_client() if self._metrics is None else self._metrics

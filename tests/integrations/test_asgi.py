@@ -10,7 +10,6 @@ import pytest
 from redismetrics import Metrics
 from redismetrics.integrations import asgi
 from redismetrics.testing import Captured
-from tests.fixtures.pages import run_python
 from tests.integrations.request_counts import RequestCounts, request_counts, run_asgi
 
 pytestmark = pytest.mark.filterwarnings(
@@ -130,30 +129,3 @@ def test_endpoint_function_names_the_route(
     app = asgi.MetricsMiddleware(bare_app, metrics=offline_metrics, endpoint=endpoint)
     run_asgi(app, answer=status)
     assert request_counts(captured) == {expected: 1}
-
-
-# What the first request would wait for is loaded before the server serves it.
-AT_STARTUP = """
-import asyncio, sys, threading
-from redismetrics.integrations.asgi import MetricsMiddleware
-
-loaded = []
-
-async def app(scope, receive, send):
-    loaded.append("numpy" in sys.modules)
-    await send({"type": "lifespan.startup.complete"})
-    loaded.append("numpy" in sys.modules)
-
-async def send(message):
-    loaded.append("numpy" in sys.modules)
-
-asyncio.run(MetricsMiddleware(app)({"type": "lifespan"}, None, send))
-print(loaded, threading.active_count())
-"""
-
-
-@pytest.mark.slow
-def test_the_client_is_made_at_startup() -> None:
-    """In a process of its own, which has loaded nothing. No thread starts, and nothing is sent."""
-    done = run_python("-c", AT_STARTUP, REDISMETRICS_URL="redis://localhost:1")
-    assert done.stdout == "[False, True, True] 1\n", done.stderr

@@ -1,4 +1,4 @@
-"""The middleware under real servers, which end by a signal."""
+"""The middleware in processes: when its client is made, and real servers that end by a signal."""
 
 import os
 import re
@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from redismetrics import Metrics
+from tests.fixtures.pages import run_python
 from tests.fixtures.servers import PATIENCE, wait_until
+from tests.recording.helpers import NOWHERE
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::PendingDeprecationWarning"
@@ -92,3 +94,37 @@ def test_real_server_stores_every_request(
             ("GET", "unmatched", "404"): 1,
         }
         assert metrics.query("http_request_duration_seconds", aggregation="count") == 31
+
+
+# Middleware is made before the application declares and configures anything.
+EARLY = """
+import sys, threading
+from redismetrics.integrations import {kind}
+middleware = {kind}.MetricsMiddleware(None)
+print("numpy" in sys.modules, threading.active_count())
+import redismetrics
+redismetrics.declare("http_request_duration_seconds", "histogram", unit="seconds", buckets=[1])
+redismetrics.configure("none://")
+middleware._requests.finish(0.0, "GET", "/", 200)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_the_default_client_is_made_with_the_middleware(kind: str) -> None:
+    """In a process of its own, which has loaded nothing. No thread starts, and nothing is sent."""
+    done = run_python("-c", EARLY.format(kind=kind), REDISMETRICS_URL=NOWHERE)
+    assert (done.stdout, done.stderr) == ("True 1\n", "")
+
+
+def test_an_invalid_setting_is_logged_with_the_middleware() -> None:
+    code = "from redismetrics.integrations import wsgi; wsgi.MetricsMiddleware(None)"
+    done = run_python("-c", code, REDISMETRICS_URL="localhost")
+    assert done.returncode == 0
+    assert "InvalidSetting: url must start with" in done.stderr
+
+
+@pytest.mark.slow
+def test_middleware_that_records_nothing_loads_nothing() -> None:
+    done = run_python("-c", EARLY.format(kind="wsgi"), REDISMETRICS_URL="none://")
+    assert (done.stdout, done.stderr) == ("False 1\n", "")
