@@ -1,12 +1,10 @@
 """Subscriptions for asyncio: a task reads ahead of the reader."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Generic, Self, TypeVar, cast
 
-from redismetrics.errors import InvalidQuery, StoreError
+from redismetrics.errors import InvalidQuery
 from redismetrics.model.sample import Gap
 from redismetrics.store.connection import Store
 from redismetrics.store.loop_clients import LoopClients
@@ -15,8 +13,6 @@ from .delivery import LoopQueue
 from .feed import Feed
 from .positions import Received
 from .transport import AsyncTransport
-
-log = logging.getLogger("redismetrics")
 
 S = TypeVar("S")
 
@@ -87,8 +83,7 @@ class AsyncSubscription(Generic[S]):
         self._queue.close()
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([self._task])
+            await asyncio.wait([self._task])
 
     async def __aiter__(self) -> AsyncIterator[S | Gap]:
         while (item := await self.get()) is not None:
@@ -98,6 +93,5 @@ class AsyncSubscription(Generic[S]):
 async def _follow(feed: Feed, transport: AsyncTransport, queue: LoopQueue) -> None:
     try:
         await transport.drive(feed.follow(queue))
-    except Exception as error:
-        log.exception("BUG: a live stream ended")
-        queue.fail(StoreError(f"BUG: {error!r}"))
+    except Exception as error:  # noqa: BLE001  # logged and raised by the next read
+        queue.abort(error)

@@ -4,6 +4,7 @@ These are the blocks after the last one it received. Also detect blocks already 
 """
 
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import msgpack
@@ -17,6 +18,9 @@ from redismetrics.store.replies import STAMP_BYTES, read_now_ms, reading
 # Approximate number of blocks in one slice, or one per metric if that is more: a slice takes
 # several commands per metric, however few blocks it has.
 SLICE_BLOCKS = 512
+
+# Maximum number of reads of a slice from which blocks are removed meanwhile.
+_CUT_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +83,13 @@ def read_slice(
         if total <= most or until <= since:
             break
         until = since + (until - since) * most // (total + 1)
-    not_empty = [at for at, count in enumerate(counts) if count]
+    not_empty = [at for at, blocks in enumerate(counts) if blocks]
     of_shard = keys.shard(namespace, shard)
     read_marks: list[Command] = [
         ("HMGET", of_shard.recorded, *names),
         ("HMGET", of_shard.catalogue, *names),
     ]
-    while True:
+    for attempt in count(1):
         replies: list[Any] = yield [
             *read_marks,
             *(
@@ -98,9 +102,15 @@ def read_slice(
             before, cuts = (
                 [RecordState.unpack(each).cut for each in replies[at]] for at in (0, -2)
             )
-        # If a cut changed between the two reads, blocks may be missing without a trace. If the
-        # catalogue changed, the blocks may belong to a deleted metric. Read again.
-        if before == cuts and replies[1] == replies[-1]:
+        # If a stamp changed between the two reads, the blocks may belong to a deleted metric. If
+        # blocks of the slice were removed, the gap may cover blocks that were read. Removed blocks
+        # before the slice don't matter: a log that is written to keeps losing its oldest blocks.
+        is_cut = any(new != old and new >= since for old, new in zip(before, cuts, strict=True))
+        stamps_before, stamps = (
+            [None if entry is None else entry[-STAMP_BYTES:] for entry in replies[at]]
+            for at in (1, -1)
+        )
+        if stamps_before == stamps and (not is_cut or attempt >= _CUT_ATTEMPTS):
             break
     found = []
     for at, flat in zip(not_empty, replies[2:-2], strict=True):
@@ -111,9 +121,5 @@ def read_slice(
     # The sort is stable: the blocks of one batch stay together.
     found.sort(key=lambda each: each[0])
     cut_at = {name: cut for name, cut in zip(names, cuts, strict=True) if cut}
-    stamps = {
-        name: entry[-STAMP_BYTES:]
-        for name, entry in zip(names, replies[-1], strict=True)
-        if entry is not None
-    }
-    return LogSlice(until, [(name, data) for _, name, data in found], cut_at, stamps)
+    stamp_of = {name: stamp for name, stamp in zip(names, stamps, strict=True) if stamp}
+    return LogSlice(until, [(name, data) for _, name, data in found], cut_at, stamp_of)

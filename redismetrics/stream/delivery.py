@@ -126,6 +126,17 @@ class DeliveryQueue:
         self._failure = error
         self.close()
 
+    def abort(self, error: Exception) -> None:
+        """Fail because of *error*, which nobody expected.
+
+        With the queue closed already, its client may have been closed under a step that still ran.
+        """
+        if self.closed:
+            log.debug("a live stream that was closed ended by an error", exc_info=error)
+            return
+        log.error("BUG: a live stream ended", exc_info=error)
+        self.fail(StoreError(f"BUG: {error!r}"))
+
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
         if failure is not None:

@@ -308,10 +308,9 @@ class Feed:
         if cut > self._reported_cut.get(shard, 0):
             self._reported_cut[shard] = cut
             queue.put([_gap(max(since_ms, position.clock // 1000), cut // 1000)])
-        deadline = monotonic() + _PATIENCE
         for batch in batches.of_slice(log_slice):
             # Unlike live blocks, those of the log can wait for the reader.
-            yield from self._process(queue, batch, patient_until=deadline)
+            yield from self._process(queue, batch, patient_until=monotonic() + _PATIENCE)
         last = self._positions[shard]
         self._positions[shard] = Position(log_slice.until + 1, set(), last.writer, last.sequence)
         return len(log_slice.blocks)

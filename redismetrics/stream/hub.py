@@ -22,7 +22,7 @@ from .driving import adrive, drive
 from .inbox import Inbox
 from .messages import DecodedBlocks
 from .relay import Relay
-from .steps import Compute, Describe
+from .steps import Compute, Describe, Disconnect
 from .wire import AsyncWire, Wire
 
 # Seconds that a connection that is no longer needed may take to close by itself.
@@ -48,13 +48,19 @@ class Hub:
         """Subscribe for *inbox*; connect if no feed is connected."""
         with self._lock:
             if self._relay is None or not self._relay.join(inbox):
-                self._relay, self._wire = Relay(self._blocks), Wire(store)
+                relay, wire = Relay(self._blocks), Wire(store)
                 self._descriptions.clear()
-                self._relay.join(inbox)
-                arguments = (self._relay, self._wire)
-                threading.Thread(
-                    target=_run, args=arguments, name="redismetrics-relay", daemon=True
-                ).start()
+                relay.join(inbox)
+                thread = threading.Thread(
+                    target=_run, args=(relay, wire), name="redismetrics-relay", daemon=True
+                )
+                try:
+                    thread.start()
+                except RuntimeError:  # "can't start new thread"
+                    wire.perform(Disconnect())
+                    raise
+                # Only now: feeds that join a relay without a thread would wait for ever.
+                self._relay, self._wire = relay, wire
             elif self._wire is not None:
                 self._wire.wake()
 

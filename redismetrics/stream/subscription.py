@@ -1,20 +1,16 @@
 """Subscriptions for threads: a background thread reads ahead of the reader."""
 
-import logging
 import threading
 import weakref
 from collections.abc import Iterator
 from typing import Generic, Self, TypeVar, cast
 
-from redismetrics.errors import StoreError
 from redismetrics.model.sample import Gap
 from redismetrics.store.connection import Store
 
 from .delivery import ThreadQueue
 from .feed import Feed
 from .transport import Transport
-
-log = logging.getLogger("redismetrics")
 
 S = TypeVar("S")
 
@@ -81,6 +77,5 @@ class Subscription(Generic[S]):
 def _follow(feed: Feed, transport: Transport, queue: ThreadQueue) -> None:
     try:
         transport.drive(feed.follow(queue))
-    except Exception as error:
-        log.exception("BUG: a live stream ended")
-        queue.fail(StoreError(f"BUG: {error!r}"))
+    except Exception as error:  # noqa: BLE001  # logged and raised by the next read
+        queue.abort(error)

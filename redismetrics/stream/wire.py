@@ -3,7 +3,7 @@
 import asyncio
 import selectors
 import socket
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import redis
@@ -130,17 +130,22 @@ class AsyncWire:
 
     async def _disconnect(self) -> None:
         pubsub, client, self._pubsub, self._client = self._pubsub, self._client, None, None
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
-            if not self._reading.cancelled():
-                self._reading.exception()
-        with suppress(redis.RedisError, OSError):
-            if pubsub is not None:
-                await pubsub.aclose()
-        with suppress(redis.RedisError, OSError):
+        # The stack closes all of it also if this is cancelled, as when the event loop ends.
+        async with AsyncExitStack() as stack:
             if client is not None:
-                await client.aclose(close_connection_pool=True)
+                stack.push_async_callback(_close, client, close_connection_pool=True)
+            if pubsub is not None:
+                stack.push_async_callback(_close, pubsub)
+            if self._reading is not None:
+                self._reading.cancel()
+                await asyncio.wait([self._reading])
+                if not self._reading.cancelled():
+                    self._reading.exception()
+
+
+async def _close(connection: Any, **options: Any) -> None:
+    with suppress(redis.RedisError, OSError):
+        await connection.aclose(**options)
 
 
 def _call(pubsub: Any, step: WireStep) -> Any:

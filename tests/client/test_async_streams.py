@@ -10,9 +10,13 @@ from redismetrics import (
     Gap,
     Metrics,
     Sample,
+    StoreError,
     StoreUnavailable,
     Summary,
 )
+from redismetrics.stream.async_subscription import AsyncSubscription
+from redismetrics.stream.feed import Feed
+from redismetrics.stream.steps import Pause, Steps
 from tests.client.async_helpers import Run, clients
 from tests.fixtures.servers import PATIENCE, Server, wait_until
 
@@ -135,6 +139,52 @@ def test_subscribing_to_an_unreachable_server_raises(run: Run) -> None:
 
     with pytest.raises(StoreUnavailable):
         run(work())
+
+
+def test_a_task_that_is_cancelled_while_it_closes_a_subscription_ends(
+    ametrics: AsyncMetrics, run: Run
+) -> None:
+    async def work() -> None:
+        stream = ametrics.subscribe("jobs")
+        await stream.__aenter__()
+        closing = asyncio.create_task(stream.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert await stream.get() is None
+
+    run(work())
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_an_error_of_a_stream_that_is_closed_already_is_not_logged(
+    ametrics: AsyncMetrics, run: Run, caplog: pytest.LogCaptureFixture, is_closed: bool
+) -> None:
+    """As from a connection that another thread closes."""
+
+    async def work() -> None:
+        feed = Feed("ns", "jobs", queue=1)
+        stream: AsyncSubscription[Any] = AsyncSubscription(ametrics._store, ametrics._loops, feed)
+
+        began = asyncio.Event()
+
+        def fail(_: Any) -> Steps[None]:
+            began.set()
+            try:
+                yield Pause(0 if not is_closed else PATIENCE)
+            finally:
+                raise TypeError("closed")
+
+        feed.follow = fail  # type: ignore[method-assign]
+        async with stream:
+            await began.wait()
+            if not is_closed:
+                with pytest.raises(StoreError, match="closed"):
+                    await stream.get(PATIENCE)
+
+    run(work())
+    assert ("BUG" in caplog.text) is not is_closed
 
 
 def test_an_embedded_server_starts_without_blocking_the_loop(tmp_path: Any, run: Run) -> None:

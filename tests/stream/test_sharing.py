@@ -17,6 +17,7 @@ from redismetrics.stream.feed import Feed
 from redismetrics.stream.hub import hub_of
 from redismetrics.stream.inbox import MAX_BYTES, FellBehind, Inbox, Interest
 from redismetrics.stream.messages import DecodedBlocks, Message
+from redismetrics.stream.steps import Describe, WantedMetric
 from redismetrics.stream.subscription import Subscription
 from tests.fixtures.clients import MakeMetrics
 from tests.fixtures.servers import PATIENCE, Server, wait_until
@@ -196,7 +197,8 @@ def test_a_stream_that_falls_behind_keeps_its_connection_and_descriptions(
         take(stream, 20)
         monkeypatch.setattr(inbox_module, "MAX_MESSAGES", 5)
         (connection,) = client.client_list(_type="pubsub")
-        known = hub._descriptions._known[namespace, "depth_7"]
+        step = Describe(namespace, [WantedMetric(0, "depth_7", [], b"")])
+        (known,) = hub._descriptions.get(step) or ()
         (inbox,) = hub._relay._inboxes
         with hub._describing:
             send(other, "new")
@@ -205,7 +207,7 @@ def test_a_stream_that_falls_behind_keeps_its_connection_and_descriptions(
             wait_until(lambda: inbox._error is not None, "the stream has fallen behind")
         assert [value for _, value in values(take(stream, 21))] == [1, *[2] * 20]
         assert [each["id"] for each in client.client_list(_type="pubsub")] == [connection["id"]]
-        assert hub._descriptions._known[namespace, "depth_7"] is known
+        assert (hub._descriptions.get(step) or [None])[0] is known
         assert hub._relay._inboxes != [inbox]
 
 
@@ -246,6 +248,34 @@ def test_a_forked_child_opens_its_own_connection(
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         send(other, "jobs", 2)
         assert values(take(stream, 2)) == [("jobs", 1), ("jobs", 2)]
+
+
+def test_a_stream_can_be_opened_after_a_thread_could_not_be_started(
+    metrics: Metrics, other: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "redismetrics-relay":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            metrics.subscribe("jobs")
+    found: list[Any] = []
+
+    def read() -> None:
+        with metrics.subscribe("jobs") as stream:
+            send(other, "jobs", 1)
+            found.extend(values(take(stream)))
+
+    # In a thread of its own: it must not wait for the thread that could not be started.
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(PATIENCE)
+    assert found == [("jobs", 1)]
 
 
 def test_clients_and_their_streams_are_collected(url: str, namespace: str) -> None:

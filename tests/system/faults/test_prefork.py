@@ -205,14 +205,14 @@ GREENLETS = """if True:
     with metrics.subscribe("jobs") as stream:
         handle.increment()
         metrics.flush()
-        assert stream.get(timeout=PATIENCE).value == 1
+        assert stream.get(timeout={patience}).value == 1
     handle.increment(5)  # sent at the end of the interpreter
 """
 
 
 def test_greenlets(url: str, namespace: str, reader: Metrics) -> None:
     pytest.importorskip("gevent", reason="pip install gevent")
-    done = script(GREENLETS.format(url=url, namespace=namespace))
+    done = script(GREENLETS.format(url=url, namespace=namespace, patience=PATIENCE))
     assert (done.returncode, done.stderr) == (0, "")
     assert reader.query("jobs", aggregation="sum") == 4_006
     assert reader.query("took", aggregation="count") == 4_000
