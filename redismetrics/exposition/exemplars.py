@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from redismetrics.errors import FormatMismatch, shown
 from redismetrics.model.exemplar import StoredExemplar, unpack_exemplar
 from redismetrics.model.time import DAY
 from redismetrics.store import keys
+from redismetrics.store.replies import reading
+from redismetrics.store.unreadable import skip
 
 from .names import escape_label_value
 from .number_format import format_values
@@ -19,13 +22,18 @@ def read_exemplars(
 ) -> dict[int, ExemplarsOfSeries]:
     """Return the exemplars of the hash `exemplars` (see keys.py) by series id and bucket.
 
-    Exemplars of removed series, and those older than a day, are left out. Damaged bytes raise
-    errors of many types; call it inside `reading`.
+    Exemplars of removed series, those older than a day, and those that cannot be read are left out:
+    the totals are worth more.
     """
     found: dict[int, ExemplarsOfSeries] = {}
     for field, data in stored.items():
-        number, bucket = keys.series_and_bucket(field)
-        exemplar = unpack_exemplar(data)
+        try:
+            with reading("an exemplar"):
+                number, bucket = keys.series_and_bucket(field)
+                exemplar = unpack_exemplar(data)
+        except FormatMismatch as error:
+            skip(f"exemplar {shown(field)}", error)
+            continue
         if tags_by_id.get(number) and exemplar.time_ms >= now_ms - DAY:
             found.setdefault(number, {})[bucket] = exemplar
     return found

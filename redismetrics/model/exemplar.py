@@ -4,12 +4,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from typing import Any, NamedTuple
 
 import msgpack
 
 from redismetrics.errors import InvalidTags, TypeMismatch, shown
 
+from .time import YEAR_10000_MS
 from .validation import MetricType, tag_text
 
 # OpenMetrics 1.0: "The combined length of the label names and values of an Exemplar's LabelSet MUST
@@ -97,7 +99,11 @@ def unpack_exemplar(data: bytes) -> StoredExemplar:
     """
     value, time_ms, _, labels = msgpack.unpackb(data)
     if not isinstance(labels, dict) or not all(
-        isinstance(text, str) for pair in labels.items() for text in pair
+        isinstance(key, str) and _LABEL.match(key) and isinstance(text, str)
+        for key, text in labels.items()
     ):
-        raise ValueError(f"labels of an exemplar must be strings, got {shown(labels)}")
-    return StoredExemplar(float(value), int(time_ms), labels)
+        raise ValueError(f"labels of an exemplar must be names and strings, got {shown(labels)}")
+    found = StoredExemplar(float(value), int(time_ms), labels)
+    if not isfinite(found.value) or not 0 <= found.time_ms < YEAR_10000_MS:
+        raise ValueError(f"value and time of an exemplar must be plausible, got {shown(found)}")
+    return found

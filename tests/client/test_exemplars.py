@@ -241,6 +241,31 @@ def test_key_of_another_type_is_refused(
     assert listed(metrics, "jobs") == {None: (trace(3), 1)}
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"\xc1",
+        msgpack.packb([1.0, 5, 5]),
+        msgpack.packb([math.inf, 1 << 40, 5, {"a": "b"}]),
+        msgpack.packb([1.0, 1 << 62, 5, {"a": "b"}]),
+        # It would begin a line of the page.
+        msgpack.packb([1.0, 1 << 40, 5, {'a"} 1\nforged_total 9\n# ': "b"}]),
+    ],
+)
+def test_damaged_exemplar_hides_neither_totals_nor_others(
+    metrics: Metrics, admin: redis.Redis, namespace: str, damaged: bytes
+) -> None:
+    metrics.increment("jobs", 2, tags={"a": "1"}, exemplar=trace(1))
+    metrics.increment("jobs", 3, tags={"a": "2"}, exemplar=trace(2))
+    metrics.flush()
+    admin.hset(keys.exemplars(namespace, 0, "jobs"), mapping={"0 0": damaged, "x": damaged})
+    page = export(metrics=metrics, openmetrics=True)
+    (jobs,) = (each for each in parse_openmetrics(page) if each.name == "jobs")
+    assert [(each.value, bool(each.exemplar)) for each in jobs.samples] == [(2, False), (3, True)]
+    assert "forged" not in page
+    assert [each.labels for each in metrics.exemplars("jobs")] == [trace(2)]
+
+
 def test_damaged_exemplar_is_replaced(metrics: Metrics, admin: redis.Redis, namespace: str) -> None:
     metrics.increment("jobs", exemplar=trace(1))
     metrics.flush()
