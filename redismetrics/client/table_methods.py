@@ -44,7 +44,7 @@ class TableMethods(SyncMethods):
 
         query = Query(
             name,
-            aggregation=aggregation,
+            aggregation=_aggregation(aggregation, interval),
             aggregations=aggregations,
             interval=interval,
             group_by=group_by,
@@ -105,7 +105,7 @@ class AsyncTableMethods(AsyncMethods):
 
         query = Query(
             name,
-            aggregation=aggregation,
+            aggregation=_aggregation(aggregation, interval),
             aggregations=aggregations,
             interval=interval,
             group_by=group_by,
@@ -141,3 +141,8 @@ class AsyncTableMethods(AsyncMethods):
             fill=fill,
         )
         return arrow.data_frame(table)
+
+
+def _aggregation(given: str | None, interval: Any) -> str | None:
+    """Return the aggregation of a table; with an interval the same default as in `time_series`."""
+    return "count" if given is None and interval is not None else given

@@ -111,11 +111,14 @@ def test_time_series_equal_those_of_the_method(metrics: Metrics, fill: bool) -> 
     assert len(table) == 48 * 6 if fill else len(table) > 10
     assert [str(each.type) for each in table.schema][3:] == ["double", "int64", "double"]
     assert rows(metrics.to_arrow("nothing", **options)) == []
+    window = options["window"]
+    counts = metrics.to_arrow("jobs", interval="hour", window=window)
+    assert rows(counts) == metrics.time_series("jobs", interval="hour", window=window)
 
 
 def test_invalid_arguments_of_rules_are_rejected(metrics: Metrics) -> None:
     with pytest.raises(InvalidQuery, match="aggregations must be a string or a list"):
-        metrics.to_arrow("jobs", interval="hour")
+        metrics.to_arrow("jobs", aggregations=5, interval="hour")  # type: ignore[arg-type]
     with pytest.raises(InvalidQuery, match="group_by must not contain 'sum'"):
         metrics.to_arrow("jobs", aggregation="sum", group_by="sum")
 
@@ -148,6 +151,8 @@ def test_the_asynchronous_client_returns_the_same(metrics: Metrics) -> None:
     async def ask() -> tuple[Any, Any]:
         async with AsyncMetrics(metrics=metrics) as client:
             table = await client.to_arrow("took", aggregation="sum", group_by="queue")
+            counts = await client.to_arrow("took", interval="hour")
+            assert counts.equals(metrics.to_arrow("took", interval="hour"))
             return table, await client.to_pandas("took")
 
     table, frame = asyncio.run(ask())
