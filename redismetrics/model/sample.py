@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -183,7 +184,11 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
             raise InvalidTags(f"metadata must have keys of type str, got {shown(key)}")
     try:
         data = json.dumps(
-            dict(metadata), separators=(",", ":"), ensure_ascii=False, allow_nan=False
+            dict(metadata),
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+            default=_plain_value,
         ).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidTags(f"metadata must have only values that JSON allows: {error}") from error
@@ -197,6 +202,16 @@ def pack_metadata(metadata: Mapping[str, Any]) -> bytes:
             "got more"
         )
     return data
+
+
+def _plain_value(value: Any) -> Any:
+    """Return a number of numpy, or a tensor with a single one, as a value that JSON allows."""
+    # Another library may raise anything, for example for several elements.
+    with suppress(Exception):
+        plain = value.item()
+        if isinstance(plain, bool | int | float | str):
+            return plain
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def _is_too_deep(text: bytes, metadata: Any) -> bool:

@@ -131,7 +131,10 @@ def tag_text(key: str, value: object) -> str:
         return tag_text(key, value.value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float | UUID):
+    if isinstance(value, int | float | UUID) or (
+        # Numbers of numpy among them.
+        not isinstance(value, str) and isinstance(value, Real)
+    ):
         try:
             value = str(value)
         except Exception as error:

@@ -5,6 +5,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,12 +36,22 @@ def test_metadata_survives_packing(metadata: dict[str, Any]) -> None:
         assert json.loads(packed) == metadata
 
 
+def test_numbers_of_numpy_in_metadata_are_numbers() -> None:
+    packed = pack_metadata(
+        {"step": np.int64(7), "lr": np.float32(0.5), "loss": np.array(0.25), "best": np.True_}
+    )
+    assert packed == b'{"step":7,"lr":0.5,"loss":0.25,"best":true}'
+
+
 @pytest.mark.parametrize(
     "metadata",
     [
         {"a": math.nan},
         {"a": math.inf},
         {"a": object()},
+        {"a": np.float32("nan")},
+        {"a": np.array([1, 2])},
+        {"a": np.datetime64("2026-01-01", "s")},
         {"a": {1, 2}},
         {1: "a"},
         {"a": "x" * 4096},

@@ -137,6 +137,9 @@ def test_any_other_value_is_rejected(value: Any) -> None:
         (False, "false"),
         (Colour.RED, "red"),
         (Colour.THREE, "3"),
+        (np.int64(5), "5"),
+        (np.float32(0.1), "0.1"),
+        (np.float64(1e-4), "0.0001"),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         ("é\n🦊", "é\n🦊"),
         ("a" * 4096, "a" * 4096),
@@ -148,7 +151,9 @@ def test_a_tag_value_becomes_text(value: Any, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"x", [], {}, object(), "a" * 4097, "é" * 2049, "\ud800"], ids=lambda v: repr(v)[:20]
+    "value",
+    [b"x", [], {}, object(), np.array([1, 2]), "a" * 4097, "é" * 2049, "\ud800"],
+    ids=lambda v: repr(v)[:20],
 )
 def test_a_tag_of_another_type_or_too_long_is_rejected(value: Any) -> None:
     with pytest.raises(InvalidTags, match=r"^tag 'key' must be "):
