@@ -53,7 +53,7 @@ class MetricsMiddleware:
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await self.app(scope, receive, self._flush_at_shutdown(send))
+            await self._pass_lifespan(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -102,10 +102,26 @@ class MetricsMiddleware:
         if not done:
             finish()
 
-    def _flush_at_shutdown(self, send: Send) -> Send:
+    async def _pass_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the lifespan to the application; answer it here if that has none, as Django."""
+        has_lifespan = False
+
+        async def note_and_receive() -> Message:
+            nonlocal has_lifespan
+            has_lifespan = True
+            return await receive()
+
         async def flush_and_send(message: Message) -> None:
             if message["type"] == "lifespan.shutdown.complete":
                 self._requests.flush()
             await send(message)
 
-        return flush_and_send
+        try:
+            await self.app(scope, note_and_receive, flush_and_send)
+        # Broad: each framework has its own error for a scope that it doesn't know.
+        except Exception:
+            if has_lifespan:
+                raise
+            for event in ("startup", "shutdown"):
+                await receive()
+                await flush_and_send({"type": f"lifespan.{event}.complete"})

@@ -9,7 +9,10 @@ import pytest
 
 from redismetrics import Metrics
 from redismetrics.integrations import asgi
+from redismetrics.recording import lifecycle
 from redismetrics.testing import Captured
+from tests.fixtures.clients import MakeMetrics
+from tests.fixtures.servers import PATIENCE
 from tests.integrations.request_counts import RequestCounts, request_counts, run_asgi
 
 pytestmark = pytest.mark.filterwarnings(
@@ -129,3 +132,46 @@ def test_endpoint_function_names_the_route(
     app = asgi.MetricsMiddleware(bare_app, metrics=offline_metrics, endpoint=endpoint)
     run_asgi(app, answer=status)
     assert request_counts(captured) == {expected: 1}
+
+
+@pytest.mark.parametrize("error", [ValueError("only http"), KeyError("path")])
+def test_an_application_without_lifespan_flushes_at_shutdown(
+    error: Exception, make_metrics: MakeMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "EXIT_TIMEOUT", PATIENCE)
+    metrics = make_metrics(flush_interval=3600)
+
+    async def no_lifespan(scope: Any, receive: Any, send: Any) -> None:
+        raise error
+
+    sent: list[str] = []
+    stored: list[int] = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": f"lifespan.{'shutdown' if sent else 'startup'}"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+        stored.append(metrics.stats()["stored"])
+
+    app = asgi.MetricsMiddleware(no_lifespan, metrics=metrics)
+    metrics.increment("orders")
+    asyncio.run(app({"type": "lifespan"}, receive, send))
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert stored == [0, 1]
+
+
+def test_an_error_at_the_startup_of_an_application_is_its_own(offline_metrics: Metrics) -> None:
+    async def fails_at_startup(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise ZeroDivisionError("mine")
+
+    async def receive() -> dict[str, str]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        raise AssertionError(f"nothing must be sent, got {message}")
+
+    app = asgi.MetricsMiddleware(fails_at_startup, metrics=offline_metrics)
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        asyncio.run(app({"type": "lifespan"}, receive, send))

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::PendingDeprecationWarning"
 )
 
-for _package in ("starlette", "flask", "uvicorn", "gunicorn"):
+for _package in ("starlette", "flask", "django", "uvicorn", "gunicorn"):
     pytest.importorskip(_package)
 
 
@@ -43,6 +43,23 @@ def user(id): return "hello"
 flasks.wsgi_app = Wsgi(flasks.wsgi_app)
 """
 
+# Django has no lifespan, so the application is wrapped too.
+SERVED_DJANGO = """
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.http import HttpResponse
+from django.urls import path
+from redismetrics.integrations.asgi import MetricsMiddleware
+settings.configure(
+    ALLOWED_HOSTS=["*"],
+    ROOT_URLCONF=__name__,
+    MIDDLEWARE=["redismetrics.integrations.django.MetricsMiddleware"],
+)
+async def user(request, id): return HttpResponse("hello")
+urlpatterns = [path("users/<id>", user)]
+app = MetricsMiddleware(get_asgi_application())
+"""
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -53,13 +70,15 @@ flasks.wsgi_app = Wsgi(flasks.wsgi_app)
             ["gunicorn", "served:flasks", "--bind", "127.0.0.1:0", "--workers", "2", "--preload"],
             "/users/<id>",
         ),
+        (["uvicorn", "served_django:app", "--port", "0"], "/users/<id>"),
     ],
-    ids=["uvicorn", "gunicorn"],
+    ids=["uvicorn", "gunicorn", "uvicorn with django"],
 )
 def test_real_server_stores_every_request(
     url: str, namespace: str, tmp_path: Path, command: list[str], endpoint: str
 ) -> None:
     (tmp_path / "served.py").write_text(SERVED)
+    (tmp_path / "served_django.py").write_text(SERVED_DJANGO)
     environ = {**os.environ, "REDISMETRICS_URL": url, "REDISMETRICS_NAMESPACE": namespace}
     environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(tmp_path)])
     log = (tmp_path / "log").open("w+")

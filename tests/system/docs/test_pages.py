@@ -177,6 +177,7 @@ FRAMEWORKS = [
     "fastapi",
     "flask",
     "django",
+    "django asgi",
     "asgi page",
     "wsgi page",
     "django page",
@@ -261,16 +262,18 @@ def test_web_frameworks_serve_the_prometheus_page(url: str, namespace: str) -> N
         pytest.importorskip(name)
     codes = blocks(DOCS / "frameworks.md", "python")
     pages = [codes[FRAMEWORKS.index(f"{name} page")] for name in ("asgi", "wsgi", "django")]
+    wrapped = codes[FRAMEWORKS.index("django asgi")]
     run_all = f"made = [{{}} for _ in range(3)]\nfor code, names in zip({pages!r}, made):"
     done = run_python(
         "-c",
-        f"{run_all}\n    exec(code, names)\n{SHOW_PAGES}",
+        f"{run_all}\n    exec(code, names)\n{SHOW_PAGES}\n{wrapped}print(application)",
         REDISMETRICS_URL=url,
         REDISMETRICS_NAMESPACE=namespace,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines().count("orders_total 3") == 3
     assert "text/plain; version=0.0.4; charset=utf-8" in done.stdout.splitlines()
+    assert "asgi.MetricsMiddleware object" in done.stdout.splitlines()[-1]
 
 
 @pytest.mark.slow
