@@ -66,6 +66,10 @@ class LogSlice:
     stamps: dict[str, bytes]
 
 
+def _count_blocks(metric_keys: list[keys.MetricKeys], since: int, until: int) -> list[Command]:
+    return [("ZCOUNT", each.log, since, until) for each in metric_keys]
+
+
 def read_slice(
     namespace: str, shard: int, names: list[str], since: int, until: int
 ) -> Operation[LogSlice]:
@@ -76,17 +80,22 @@ def read_slice(
     if not names:
         return LogSlice(until, [], {}, {})
     metric_keys = [keys.metric(namespace, shard, name) for name in names]
-    most = max(SLICE_BLOCKS, len(names))
-    while True:
-        counts = yield [("ZCOUNT", each.log, since, until) for each in metric_keys]
-        total = sum(counts)
-        if total <= most or until <= since:
-            break
-        until = since + (until - since) * most // (total + 1)
-    not_empty = [at for at, blocks in enumerate(counts) if blocks]
     of_shard = keys.shard(namespace, shard)
+    most = max(SLICE_BLOCKS, len(names))
+    read_states: Command = ("HMGET", of_shard.recorded, *names)
+    states, *counts = yield [read_states, *_count_blocks(metric_keys, since, until)]
+    with reading("recorded"):
+        oldest = [
+            RecordState.unpack(each).oldest for each, n in zip(states, counts, strict=True) if n
+        ]
+    # A reader may have been away for much longer than the logs keep blocks.
+    start = max(since, min(oldest, default=since))
+    while (total := sum(counts)) > most and until > start:
+        until = start + (until - start) * most // (total + 1)
+        counts = yield _count_blocks(metric_keys, since, until)
+    not_empty = [at for at, blocks in enumerate(counts) if blocks]
     read_marks: list[Command] = [
-        ("HMGET", of_shard.recorded, *names),
+        read_states,
         ("HMGET", of_shard.catalogue, *names),
     ]
     for attempt in count(1):

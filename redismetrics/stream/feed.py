@@ -274,7 +274,9 @@ class Feed:
                     queue.put([_gap(position.clock // 1000, state.now_ms)])
                     self._positions[shard] = Position(state.clock + 1)
                     break
-                blocks += yield from self._read_slice(queue, shard, names, state.clock, since_ms)
+                found = yield from self._read_slice(queue, shard, names, state.clock, since_ms)
+                # A slice with few blocks takes time as well.
+                blocks += max(found, catch_up.SLICE_BLOCKS)
                 position = self._positions[shard]
             self._end_resume(queue, shard)
             self._set_time(state.now_ms)
