@@ -224,7 +224,8 @@ def test_a_request_that_the_close_of_the_client_interrupts_is_not_confirmed(
     assert metrics.stats()["dropped"] == {"unsent": 1}
     # The close may come just before the time is up.
     if response.status_code != 504:
-        assert result(response) == (1, 0, {"unsent": 1})
+        # A request that was not waiting yet when the client closed has not seen the reason.
+        assert result(response) in ((1, 0, {"unsent": 1}), (1, 0, {"closed": 1}))
 
 
 def test_a_closed_client_records_nothing(url: str, namespace: str) -> None:
