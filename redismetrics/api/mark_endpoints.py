@@ -22,7 +22,7 @@ from .service import Service, json_response
 Values = Mapping[str, Any]
 
 _JSON = "application/json"
-# A text and tags, with room for escapes.
+# Size of a text and tags, with room for escapes.
 _MAX_BODY = 64 * 1024
 _KEYS = ("text", "tags", "timestamp")
 _ID = Parameter("id", "The id of a mark.", {"type": "string"}, is_in_path=True, required=True)

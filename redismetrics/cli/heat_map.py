@@ -48,8 +48,8 @@ def heat_map(
 ) -> None:
     """Count samples per interval and bucket of values (default: per hour of the last 24 hours).
 
-    On a terminal, it draws a map: time from left to right, values from bottom to top, and more
-    samples are darker.
+    On a terminal, it draws a map: time runs from left to right, values from bottom to top, and
+    darker cells have more samples.
     """
     is_map = is_for_people() and not as_json
     with options.client(url, namespace, archive) as metrics:

@@ -73,7 +73,7 @@ Interval = Annotated[
         "--interval", "-i", help="minute, hour, day, or a duration such as 5m.", metavar="I"
     ),
 ]
-Fill = Annotated[bool, typer.Option("--fill", help="Print intervals without samples too.")]
+Fill = Annotated[bool, typer.Option("--fill", help="Also print intervals without samples.")]
 
 Q = TypeVar("Q", Query, SamplesQuery)
 T = TypeVar("T")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def work(context: typer.Context) -> None:
-    """Run a worker: seal, downsample, remove expired data; --rules, --archive, --push."""
+    """Run a worker: seal, downsample, expire data; also runs --rules, --archive and --push."""
     from redismetrics.worker import __main__
 
     def run_worker(arguments: list[str], sources: "Sequence[StatusSource]" = ()) -> int:
@@ -60,7 +60,7 @@ def serve(
         bool,
         typer.Option(
             "--allow-write",
-            help="Also record: POST /api/record, OTLP at /v1/metrics, and Prometheus' remote "
+            help="Also record: POST /api/record, OTLP at /v1/metrics, and Prometheus remote "
             "write at /api/v1/write.",
         ),
     ] = False,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from redismetrics.model.time import YEAR_10000_MS
 
 _FIXED = struct.Struct("<dddB")
-# With the writer, by its size.
+# The whole stamp, by the size of the writer's id.
 _WHOLE = [struct.Struct(f"<dddB{size}s") for size in range(256)]
 # In us.
 _END_OF_TIME = YEAR_10000_MS * 1000
@@ -55,7 +55,7 @@ def stamp_clock(data: bytes) -> tuple[int, int]:
     clock, time_us, sequence, _, writer = _WHOLE[size].unpack_from(data)
     if 0 <= clock < _END_OF_TIME and isfinite(time_us + sequence) and writer.isascii():
         return int(clock), _FIXED.size + size
-    raise ValueError("the stamp must be that of a batch")
+    raise ValueError("not a batch stamp")
 
 
 def stamp_bytes(data: bytes) -> bytes:

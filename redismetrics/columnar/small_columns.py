@@ -24,7 +24,7 @@ NOT_SMALL = (NotSmall, IndexError, ValueError, OverflowError, struct.error)
 
 
 def unpack_whole(data: bytes, at: int, count: int) -> tuple[list[int], int]:
-    """Return *count* whole numbers that begin at *at*, and their end."""
+    """Return the *count* integers that begin at *at*, and their end."""
     code = data[at]
     if code == _CONSTANT:
         return [_BASE.unpack_from(data, at)[1]] * count, at + 9
@@ -38,7 +38,7 @@ def unpack_whole(data: bytes, at: int, count: int) -> tuple[list[int], int]:
 
 
 def skip_whole(data: bytes, at: int, count: int) -> int:
-    """Return where the *count* whole numbers end that begin at *at*."""
+    """Return the end of the *count* integers that begin at *at*."""
     code = data[at]
     if code == _CONSTANT:
         return at + 9
@@ -50,7 +50,7 @@ def skip_whole(data: bytes, at: int, count: int) -> int:
 
 
 def largest_whole(data: bytes, at: int, count: int) -> int:
-    """Return the largest of the *count* whole numbers that begin at *at*."""
+    """Return the largest of the *count* integers that begin at *at*."""
     code = data[at]
     if code == _CONSTANT:
         return int(_BASE.unpack_from(data, at)[1])

@@ -1,11 +1,11 @@
-"""RQ: a worker whose jobs lose nothing that they recorded.
+"""RQ: a worker whose jobs do not lose recorded samples.
 
 rq worker --worker-class redismetrics.integrations.rq.MetricsWorker
 """
 
 from typing import Any
 
-# Loaded before the forks, so that not every job has to load what sending needs.
+# Loaded before forking, so that not every job has to import the modules for sending.
 import redismetrics.queries.context
 import redismetrics.recording.redis_sink  # noqa: F401
 from redismetrics.recording.lifecycle import close_at_exit
@@ -19,13 +19,13 @@ except ImportError as error:
 
 
 class MetricsWorker(Worker):  # type: ignore[misc]
-    """A worker that sends what a job has recorded before the job's process ends.
+    """A worker that sends the samples of a job before the job's process ends.
 
     RQ forks a process for each job and ends it by `os._exit`, often before its first flush. Sending
     takes at most 2 s; what Redis has not confirmed by then is counted as dropped and logged.
     """
 
-    # Its arguments differ between versions of RQ.
+    # The arguments differ between versions of RQ.
     def perform_job(self, *args: Any, **kwargs: Any) -> Any:
         """Perform the job in its own process, and close the clients of this process."""
         try:

@@ -45,7 +45,7 @@ def check_mark(text: object, tags: Tags | None) -> tuple[str, dict[str, str]]:
 
     Raises:
         InvalidValue: If *text* is not a string of 1 to 200 characters that UTF-8 can encode.
-        InvalidTags: If *tags* are not valid tags, or have more than 4,096 bytes together.
+        InvalidTags: If *tags* are not valid tags, or have more than 4,096 bytes in total.
     """
     if not isinstance(text, str) or not 1 <= len(text.strip()) <= MAX_CHARACTERS:
         raise InvalidValue(

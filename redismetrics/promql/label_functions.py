@@ -134,7 +134,7 @@ def sort_by_labels(
     """Return the series sorted by these labels, in natural order; ties are sorted by all labels."""
 
     def compare(first: int, second: int) -> int:
-        # Each takes long if the labels are long.
+        # Comparing long labels is slow.
         budget.check()
         one, other = vector.labels[first], vector.labels[second]
         for name in names:

@@ -49,7 +49,7 @@ def reach(folder: Path, program: Path, deadline: float) -> Path:
                 started = True
             socket = _read_socket(server_file)
         try:
-            # Not PING: a server whose disk is full refuses it, though it answers queries.
+            # Not PING: a server whose disk is full rejects it, although it answers queries.
             ask(socket, "DBSIZE")
         except StoreUnavailable as error:
             # The server is not listening yet, or still loading its data.

@@ -87,11 +87,11 @@ def _read(data: bytes, at_ms: int) -> Mark | None:
     """Return a mark, or None if it cannot be read: it must not hide the others."""
     try:
         with reading("a mark"):
-            # Newer versions may write more.
+            # Newer versions may write more fields.
             name, text, tags, *_ = msgpack.unpackb(data)
             mark = Mark(name, text, dict(tags), to_datetime(at_ms))
             if not set(map(type, (name, text, *mark.tags, *mark.tags.values()))) <= {str}:
-                raise TypeError("id, text and tags of a mark must be texts")
+                raise TypeError("id, text and tags of a mark must be strings")
             return mark
     except FormatMismatch as error:
         skip(f"mark {shown(data, 80)}", error)

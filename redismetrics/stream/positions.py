@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-# Writers whose newest batch is remembered. A block of a forgotten writer that is read again, from
-# the log after a reconnect, would be delivered twice.
+# Maximum number of writers whose newest batch is remembered. A block of a forgotten writer that is
+# read again from the log after a reconnect would be delivered twice.
 MAX_WRITERS = 10_000
 
 
@@ -22,8 +22,8 @@ class Position:
     sequence: int = 0
 
 
-# What a reader has received, by shard: the clock of the newest batch, and how many items of it. The
-# count is -1 if the reader began after that batch.
+# What a reader has received, by shard: the clock of the newest batch, and the number of items
+# received from it. The count is -1 if the reader started after that batch.
 Received = dict[int, tuple[int, int]]
 
 

@@ -28,13 +28,14 @@ from .steps import (
     WireSteps,
 )
 
-# Seconds within which Redis must confirm a subscription.
+# Timeout in seconds for Redis to confirm a subscription.
 PATIENCE = 10.0
 
-# Seconds that one read waits.
+# Timeout of one read in seconds.
 _POLL = 0.2
 
-# Channels for which it is remembered who wants them. Anybody who may publish can invent channels.
+# Maximum number of channels whose subscribers are cached. Anybody who may publish can invent
+# channels.
 _MAX_ROUTES = 4096
 
 
@@ -48,20 +49,20 @@ class Relay:
         self._blocks = blocks
         self._lock = threading.Lock()
         self._inboxes: list[Inbox] = []
-        # Those that are not confirmed yet and not asked for, in the order in which they came.
+        # Subscriptions that are neither requested nor confirmed yet, in order of arrival.
         self._new: deque[Inbox] = deque()
-        # The one for which Redis was asked, the names that it has not confirmed, and until when.
+        # The one requested from Redis, the names not confirmed yet, and the deadline.
         self._asker: Inbox | None = None
         self._unconfirmed: set[bytes] = set()
         self._confirm_until = 0.0
         self._ended = False
         # The channels (False) and patterns (True) that the connection is subscribed to, and whether
-        # inboxes came or went since then.
+        # inboxes have been added or removed since then.
         self._subscribed: dict[bool, set[bytes]] = {False: set(), True: set()}
         self._is_stale = False
-        # Who wants messages of a channel, by the pattern for which they came, or None.
+        # The inboxes for messages of a channel, by the pattern that they matched, or None.
         self._routes: dict[tuple[bytes | None, bytes], list[Inbox]] = {}
-        # When a message arrived last, and when a ping was sent that has no reply yet, or 0.
+        # When the last message arrived, and when an unanswered ping was sent, or 0.
         self._last_message = self._pinged = 0.0
 
     @property
@@ -177,7 +178,7 @@ class Relay:
         kind, channel, data = message["type"], message["channel"], message["data"]
         if kind in ("subscribe", "psubscribe"):
             self._confirm(channel)
-        # On old servers record.lua tests its rights with an empty message.
+        # On old servers, record.lua tests its permissions with an empty message.
         elif kind in ("message", "pmessage") and data:
             route = self._route(message["pattern"], channel)
             if route:

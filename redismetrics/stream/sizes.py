@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from redismetrics.model.sample import Sample, Summary
 
-# A sample without tags and metadata, and the time of each.
+# A sample without tags and metadata, and the time of each sample.
 _ITEM = 400
 
-# A value of metadata: a small mapping takes the most, 184 and a place in a list.
+# A metadata value: a small mapping is the largest, with 184 bytes and an entry in a list.
 _OBJECT = 100
 
 

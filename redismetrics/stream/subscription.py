@@ -28,7 +28,8 @@ class Subscription(Generic[S]):
         self._queue = queue = ThreadQueue(feed.queue_limit)
         transport = Transport(store, queue)
         transport.drive(feed.open(queue))
-        # The thread holds the queue and not this object, so it ends when nobody reads any more.
+        # The thread references the queue and not this object, so it ends when there is no reader
+        # left.
         self._end = weakref.finalize(self, queue.close)
         self._end.atexit = False
         threading.Thread(

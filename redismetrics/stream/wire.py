@@ -28,7 +28,7 @@ class Wire:
 
     def wake(self) -> None:
         """Interrupt the current read, or the next one."""
-        # Full: it will wake. Closed: the relay has ended.
+        # Full: it will wake up anyway. Closed: the relay has ended.
         with suppress(OSError):
             self._waker.send(b"\0")
 
@@ -82,8 +82,8 @@ class AsyncWire:
         self._store = store
         self._client: AsyncClient | None = None
         self._pubsub: Any = None
-        # The read that waits. It goes on when the relay is woken, because a cancelled one could
-        # lose the first half of a message.
+        # The pending read. It is kept when the relay is woken, because cancelling it could lose the
+        # first half of a message.
         self._reading: asyncio.Task[Any] | None = None
         self._is_woken = False
         self._waiter: asyncio.Future[None] | None = None

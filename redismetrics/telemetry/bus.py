@@ -50,7 +50,7 @@ class EventBus:
         # Reentrant: a signal handler may attach while its thread is attaching.
         self.lock = threading.RLock()
         self.attachments: dict[str, Attachment] = {}
-        # By event: the id and function of its handlers, in the order in which they were attached.
+        # By event: the ids and functions of its handlers, in the order in which they were attached.
         self.table: dict[Event, tuple[tuple[str, Handler], ...]] = {}
         self._numbers = itertools.count(1)
 

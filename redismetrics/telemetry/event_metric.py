@@ -15,7 +15,7 @@ TagSelection = (
     Iterable[str] | Mapping[str, str | None] | Callable[[Metadata], Mapping[str, Any]] | None
 )
 
-# Units that can be converted into each other, with their size.
+# Units that can be converted into each other, with their sizes.
 _UNITS: Final = {
     "time": SECONDS_PER_UNIT,
     "size": {

@@ -14,8 +14,8 @@ from redismetrics.recording.methods import Recording
 from .bus import Event, Measurements, Metadata
 from .event_metric import EventMetric, conversion
 
-# The measurement that is the value if none is named: the first of these that exists. The names
-# follow MetricsEx.
+# If no measurement is named, the first of these that exists is the value. The names follow
+# MetricsEx.
 _USUAL_MEASUREMENTS: Final[dict[MetricType, tuple[str, ...]]] = {
     "counter": ("count", "total"),
     "gauge": ("value", "size", "depth", "active"),
@@ -39,7 +39,7 @@ class EventRecorder:
         self._tags_function = spec.tags if callable(spec.tags) else None
         self._usual = _USUAL_MEASUREMENTS[spec.type]
         self._first = self._usual[0] if spec.measurement is None else spec.measurement
-        # Worked out for one client by `_bind`.
+        # Determined for one client by `_bind`.
         self._internals: RecordingInternals | None = None
         self._write: Callable[..., None]
         self._renamed: dict[str, str]
@@ -103,7 +103,7 @@ class EventRecorder:
     def _record_with_metadata(
         self, client: Recording, value: Any, tags: Mapping[str, Any], metadata: Metadata
     ) -> None:
-        # `record` promotes metadata to tags; a tag that is None prevents it.
+        # `record` promotes metadata to tags; a tag of None prevents this.
         no_promotion = dict.fromkeys(client.internals.settings.promoted_tags)
         if not isinstance(self._keep, bool):
             metadata = {key: metadata[key] for key in self._keep if key in metadata}

@@ -31,7 +31,7 @@ class span:  # noqa: N801  # It is used as a function.
     def __init__(self, event: Iterable[str], metadata: Metadata | None = None) -> None:
         self._event = check_event(event)
         self._metadata = dict(metadata or {})
-        # The beginning of each block in ns, and its metadata.
+        # The start time of each block in ns, and its metadata.
         self._open: OpenBodies[tuple[int, dict[str, Any]]] = OpenBodies()
 
     def __enter__(self) -> dict[str, Any]:

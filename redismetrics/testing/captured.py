@@ -21,7 +21,7 @@ from redismetrics.recording.batch import MetricBatch
 
 from .memory_sink import MemorySink
 
-# Series in the message of a failing assertion.
+# Maximum number of series in the message of a failing assertion.
 MAX_SHOWN = 30
 
 
@@ -212,7 +212,7 @@ class Captured:
     def __init__(self) -> None:
         self._sinks: list[MemorySink] = []
         self._samples: list[Sample] = []
-        # Time, name of the metric, tags and labels.
+        # Time, metric name, tags and labels.
         self._exemplars: list[tuple[int, str, dict[str, str], dict[str, str]]] = []
         # The newest value of each gauge, by number of the sink, name and tags.
         self._values: dict[tuple[int, str, bytes], float] = {}

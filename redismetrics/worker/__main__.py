@@ -57,7 +57,7 @@ def main(
                 _work(worker, options, watch)
         finally:
             store.close()
-    # Parts of a URL are only checked by the Redis client.
+    # Some parts of a URL are checked only by the Redis client.
     except InvalidSetting as error:
         parser.error(one_line(error))
     # UnicodeError: a host that cannot be a name, such as `a..b`.

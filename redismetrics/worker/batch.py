@@ -79,7 +79,7 @@ def _decode(
         FormatMismatch: If the first block is corrupt.
     """
     parts: list[Samples] = []
-    # Samples of the last blocks, while these are small.
+    # Samples of the last blocks, as long as these are small.
     few: list[small.Sample] = []
     count, size, rows, cells = 0, 0, 0, set[CellKey]()
     for data, _ in log:

@@ -94,7 +94,7 @@ def _decode_hour(
     chunks = chunks_of(cells)
     table_segments = dict(zip(chunks, tables[len(cells) :], strict=True))
     sample_segments = dict(zip(chunks, samples[len(cells) :], strict=True))
-    # Segments by chunk, decoded when the first cell needs one.
+    # Segments by chunk, decoded when a cell first needs one.
     segments: dict[int, tuple[Table, Samples]] = {}
     found = {}
     for (slot_ms, chunk), own_table, own_samples in zip(cells, tables, samples, strict=False):

@@ -209,7 +209,7 @@ def _read_series(metric: MetricLocation, seen: MetricVersion) -> Operation[_Seri
             zip(table.ids.tolist(), table.values[:, 0].astype(np.int64).tolist(), strict=True)
         )
         if definition.options.per is None:
-            # Values of a newer version: it knows when they were last set.
+            # Values of a newer version, which knows when they were last set.
             seen_ms |= dict.fromkeys(found.values, 0)
         else:
             for number, values in read_values(found.values, fields).items():

@@ -28,13 +28,14 @@ from redismetrics.store.replies import pairs, read_definition, read_now_ms, read
 
 from .commit_call import commit_command
 
-# Sizes of expired data that one commit removes from `held`; later commits remove the rest.
+# Maximum number of sizes of expired data that one commit removes from `held`; later commits remove
+# the rest.
 EXPIRED_PER_COMMIT = 1_000
 
 # Later than any time; exact as a double, which the script compares.
 _NEVER_MS = 1 << 52
 
-# Replies of commit.lua if something changed meanwhile.
+# Replies of commit.lua if something has changed in the meantime.
 _CONFLICTS = (b"version", b"log", b"late")
 
 

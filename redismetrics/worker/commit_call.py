@@ -7,7 +7,7 @@ from redismetrics.store import keys, scripts
 from redismetrics.store.driver import Command, Operation, T
 from redismetrics.store.metric_keys import MetricLocation
 
-# What one call may do besides its first commit, so that it blocks the server for about 2 ms at
+# Maximum work of one call besides its first commit, so that it blocks the server for about 2 ms at
 # most. A commit costs as much as FIELDS_OF_COMMIT fields, and a field as much as BYTES_OF_FIELD.
 MAX_FIELDS = 640
 FIELDS_OF_COMMIT = 32
@@ -98,7 +98,7 @@ def joined(operation: Operation[T]) -> Operation[T]:
 def _groups(commands: list[Command]) -> list[list[int]]:
     """Return the positions of commands, grouped by call."""
     groups: list[list[int]] = []
-    # By keys of the shard: the last call to it, and what that call does so far.
+    # By keys of the shard: the last call to it, and its work so far.
     last: dict[tuple[str, ...], tuple[list[int], int]] = {}
     for at, command in enumerate(commands):
         if not isinstance(command, CommitCommand):

@@ -101,7 +101,8 @@ def _build(
     if target is not None and not coarsest.is_expired(
         slot_of(start, coarsest.partition), seen.now_ms
     ):
-        # The key persists, since the slot over it became due by the same commit as this one.
+        # The key persists, because the same commit that made this slot due also made the slot above
+        # it due.
         partition = slot_of(start, target.partition)
         write = KeyWrites(target, partition, persist=True, refuse=False)
         coarser = merge.downsample_rows(rows.table, start, target.points)
@@ -208,7 +209,7 @@ def _expired_sizes(
     retention, now_ms = metric.retention, seen.now_ms
     options = None if seen.definition is None else seen.definition.options
     if options is not None and options.longest is not None:
-        # Keys of before may still be there, and what is deleted later must name them.
+        # Earlier keys may still exist, and a later deletion must name them.
         now_ms -= max(round(options.longest * SECOND) - retention.raw.retention, 0)
     others = [slot for slot in seen.due_slots() if slot != due]
     needed = {

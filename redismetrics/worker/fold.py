@@ -41,7 +41,7 @@ def waiting_changes(first: int, found: Sequence[bytes | None]) -> WaitingChanges
     """Return changes read from number *first* on, without those folded in the meantime."""
     folded = next((at for at, each in enumerate(found) if each is not None), len(found))
     data = list(takewhile(lambda each: each is not None, found[folded:]))
-    # After a failover changes may be missing behind others: these are folded later.
+    # After a failover, changes may be missing after others: these are folded later.
     return WaitingChanges(first + folded, cast(list[bytes], data))
 
 
@@ -79,7 +79,7 @@ class Folding:
         waiting = self.waiting
         with reading(f"live: the totals of {self.metric.name!r}"):
             held = int(first or 0) - waiting.first
-            # If it is below, another history of the metric was read, of before a failover.
+            # If it is lower, the metric was read in a different history, from before a failover.
             if not 0 <= held < len(waiting.data):
                 return None
             packed = self._folded(known, held)

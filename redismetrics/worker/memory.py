@@ -15,14 +15,14 @@ from .cells import PackedHour, cells_by_hour, chunks_of
 from .commit import CommitPlan, KeyWrites, MetricVersion
 from .merge import CellKey
 
-# Seconds after which a metric that was not sealed again is forgotten.
+# Seconds after which a metric that has not been sealed again is forgotten.
 KEPT_FOR = 300.0
-# Fields of the totals that are read before it is known whether they are needed.
+# Maximum number of fields of the totals that are read before it is known whether they are needed.
 MOST_FIELDS = 256
-# About what an entry takes besides its cells.
+# Approximate size of an entry besides its cells.
 _BYTES_OF_ENTRY, _BYTES_OF_DUE = 1_000, 200
 
-# A minute's rows and exact samples as they are stored; None: it has none.
+# A minute's rows and exact samples as stored; None if it has none.
 PackedCell = tuple[bytes, bytes | None]
 
 

@@ -20,8 +20,8 @@ from redismetrics.columnar.summaries import concat as concat_summaries
 from redismetrics.model.retention import Resolution
 from redismetrics.model.time import MINUTE
 
-# A minute that still receives samples may have this many times its points before they are
-# clustered, so that not every commit clusters them again.
+# A minute that still receives samples may have this many times its usual number of points before
+# they are clustered, so that not every commit clusters them again.
 OPEN_FACTOR = 2
 
 # Start of the slot in ms, and chunk.

@@ -28,12 +28,12 @@ from redismetrics.store.replies import pairs, reading, series_by_id
 
 from .commit import CommitPlan, MetricVersion, Outcome, Result, commit, read_consistent
 
-# Time between two looks at a metric.
+# Time between two checks of a metric.
 INTERVAL_MS = 60 * SECOND
-# How long a process must have been silent: longer than it takes to count as gone, since a commit
-# for each short silence would be wasted.
+# How long a process must have been silent: longer than until it counts as dead, because a commit
+# for each short silence would be wasteful.
 SILENT_MS = 2 * GONE_MS
-# Fields that one commit removes at most.
+# Maximum number of fields that one commit removes.
 MOST_REMOVED = 1_000
 
 

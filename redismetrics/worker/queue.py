@@ -19,11 +19,11 @@ from redismetrics.store.unreadable import skip
 
 from .limits import WorkerLimits
 
-# Writers examined in one round trip.
+# Number of writers examined in one round trip.
 WRITERS_AT_ONCE = 500
 
-# Changes of a metric, and their bytes, from which on it is sealed before others: a quarter of what
-# record.lua folds while a worker is running.
+# A metric with this many changes, or bytes of changes, is sealed before others: a quarter of the
+# limits at which record.lua folds while a worker is running.
 MANY_CHANGES, MANY_CHANGE_BYTES = 256, 1 << 20
 
 
@@ -69,7 +69,7 @@ def by_changes(
         try:
             with reading("recorded"):
                 state = RecordState.unpack(data)
-        # Sealing that metric says so.
+        # Sealing that metric reports the problem.
         except FormatMismatch:
             continue
         changes = state.next_change - state.first_change
@@ -100,7 +100,7 @@ def urgent(
             state is not None
             and state.waiting > 1000 * oldest_ms
             and state.change_bytes < limits.few_change_bytes
-            # Most batches add a block and a change. Others are counted.
+            # Most batches add a block and a change. Only the others are counted.
             and state.next_change - state.first_change < limits.few_blocks
         )
 

@@ -31,8 +31,8 @@ from redismetrics.model.time import HOUR, MINUTE, YEAR_10000_MS
 
 from .merge import CellKey
 
-# Rows of a block, of all blocks that are merged at once, and numbers in a stored cell, beyond which
-# numpy is faster.
+# Beyond these limits numpy is faster: rows of a block, rows of all blocks merged at once, and
+# numbers in a stored cell.
 BLOCK_ROWS, MAX_ROWS, MAX_STORED = 64, 128, 512
 
 _BLOCK_HEAD = struct.Struct("<dddI")
@@ -394,7 +394,7 @@ def _pack_samples(numbers: list[int], rows: list[_Row], samples_per_minute: int)
         if len(samples) <= samples_per_minute and (
             sum(weight for _, _, weight in samples) == row.count
         ):
-            # A stable sort: samples of one time stay in order of arrival.
+            # A stable sort: samples with the same time stay in order of arrival.
             kept += sorted(samples, key=_by_time)
             series += [number] * len(samples)
     if not kept:

@@ -50,7 +50,7 @@ T = TypeVar("T")
 Work = tuple[DueSlot, str]
 # Reads the versions of metrics of a shard.
 Look = Callable[[Sequence[MetricLocation]], Operation[list[MetricVersion]]]
-# Makes the operation for a metric.
+# Creates the operation for a metric.
 Step = Callable[[MetricLocation, MetricVersion], Operation[Result]]
 
 
@@ -204,7 +204,7 @@ class Worker:
     def _do_due(self, client: Client, shard: int, now_ms: int, alive: list[str]) -> int:
         """Do the due work, finer resolutions first."""
         count = self.limits.pending_at_once
-        # Work to skip as it stays pending: of other workers, failed, or waiting for a finer slot.
+        # Pending work to skip: it belongs to other workers, has failed, or waits for a finer slot.
         done = left = 0
         while not self.stop.is_set():
             found, read = run(
@@ -261,7 +261,7 @@ class Worker:
         Repeats it where another process committed first, and where there is more to do.
         """
         assert self._config is not None
-        # Metrics that failed before go alone, so that they do not make others fail.
+        # Metrics that have failed before are processed alone, so that they do not make others fail.
         if len(names) > 1 and not self._failed.isdisjoint(names):
             others = [name for name in names if name not in self._failed]
             failed = [[name] for name in names if name in self._failed]
@@ -276,7 +276,7 @@ class Worker:
                 results = run(client, joined(_all(metrics, step, look)))
             except StoreUnavailable:
                 raise
-            # Whatever is wrong with one metric must not stop the others: retry each by itself.
+            # An error in one metric must not stop the others: retry each by itself.
             except Exception as error:  # noqa: BLE001
                 if len(metrics) > 1:
                     return done + sum(

@@ -54,7 +54,9 @@ def top(
     names: NamesOrPatterns = None,
     sort: Annotated[
         str,
-        typer.Option("--sort", help=f"Sort by {', '.join(COLUMNS.values())}.", metavar="COLUMN"),
+        typer.Option(
+            "--sort", help=f"Column to sort by: {', '.join(COLUMNS.values())}.", metavar="COLUMN"
+        ),
     ] = "rate",
     every: Annotated[
         float,

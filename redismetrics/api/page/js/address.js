@@ -62,10 +62,10 @@ export function change(values, { replace = false } = {}) {
   dispatchEvent(new Event("addresschange"));
 }
 
-/** Return the window of a query at *now*, with an interval that yields about *points* of them.
+/** Return the window of a query at *now*, with an interval that yields about *points* intervals.
  *
- * Its edges are those of intervals; the last one may end after *now*. No interval is shorter than a
- * minute, or than what is still kept for the window.
+ * It begins and ends at interval boundaries, and may end after *now*. No interval is shorter than a
+ * minute, or than the finest data still kept for the window.
  */
 export function windowOf(query, now, points = 240) {
   const since = Number(query.get("since")),
@@ -89,7 +89,7 @@ function interval(since, until, now, points) {
   return STEPS.find((step) => step >= wanted) ?? 86400;
 }
 
-/** `10s`, `5m`, `1h`, as the API takes it. */
+/** `10s`, `5m`, `1h`, as the API accepts it. */
 export const spell = (step) =>
   step % 86400 === 0
     ? `${step / 86400}d`

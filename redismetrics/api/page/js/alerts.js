@@ -51,7 +51,7 @@ export const expire = (id) => remove(`v2/silence/${encodeURIComponent(id)}`);
 
 const keyOf = (labels) => JSON.stringify(Object.entries(labels).sort());
 
-/** Return a function that tells whether the firing alert with these labels is silenced. */
+/** Return a function that returns whether the firing alert with these labels is silenced. */
 export async function readSilenced(signal) {
   const all = await ask("v2/alerts", {}, signal);
   const silent = all.filter(({ status }) => status.state === "suppressed");
@@ -59,9 +59,9 @@ export async function readSilenced(signal) {
   return (labels) => keys.has(keyOf(labels));
 }
 
-/** Return whether an active silence without regular expressions fits these labels.
+/** Return whether an active silence without regular expressions matches these labels.
  *
- * The server tells only of alerts that fire; those that are pending can be silenced too.
+ * The server reports this only for firing alerts, but pending ones can be silenced too.
  */
 export const isSilencedBy = (silences, labels) =>
   silences.some(

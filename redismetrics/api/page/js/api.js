@@ -19,7 +19,7 @@ export const token = {
 
 export const headers = () => (token.read() ? { Authorization: `Bearer ${token.read()}` } : {});
 
-/** Return a query string. A list repeats its key; null, undefined and "" leave it out. */
+/** Return a query string. A list repeats its key; null, undefined and "" are left out. */
 export function spellQuery(values) {
   const query = new URLSearchParams();
   for (const [key, value] of Object.entries(values)) {
@@ -55,7 +55,7 @@ export const remove = (path) => send("DELETE", path);
 
 function send(method, path, values = {}, body, signal) {
   return inTurn(async () => {
-    // A connection may hang for ever, and would keep its place in the queue.
+    // A connection may hang forever, and would keep its slot.
     const inTime = AbortSignal.timeout(LONGEST);
     let response, text;
     try {
@@ -80,7 +80,7 @@ function send(method, path, values = {}, body, signal) {
   }, signal);
 }
 
-/** Return what a JSON text holds; null if it is none, such as the page of a proxy. */
+/** Parse a JSON text; return null if it is not JSON, such as an error page of a proxy. */
 function parse(text) {
   try {
     return JSON.parse(text);

@@ -39,7 +39,7 @@ const app = {
 let shown = null; // {key, view, leave}
 let failures = 0; // answers that a view did not get
 
-/** Show what the address says: a new view if its name changed, otherwise an update of this one. */
+/** Show the view of the address: a new one if its name has changed, otherwise update this one. */
 function show({ fresh = false } = {}) {
   const route = read();
   const module = VIEWS[route.view] ?? overview;
@@ -66,7 +66,7 @@ function note(text) {
   setTimeout(() => element.remove(), 2600);
 }
 
-/** Note whether the server answers; after an interruption, ask for everything again. */
+/** Note whether the server answers; after an interruption, request everything again. */
 function connected(is) {
   if (is === app.isConnected) return;
   app.isConnected = is;
@@ -74,14 +74,14 @@ function connected(is) {
   if (is) Promise.resolve(refreshing).then(refresh);
 }
 
-/** Tell of an error that leaves the view as it is. */
+/** Report an error that leaves the view unchanged. */
 function complain(error) {
   if (error.name === "AbortError") return;
   if (error.status === 401) askForToken();
   else note(error.message);
 }
 
-/** Show what went wrong at *place*; ask for a token if it is missing or wrong. */
+/** Show an error at *place*; ask for a token if it is missing or wrong. */
 function fail(error, place, again) {
   if (error.name === "AbortError") return;
   if (error.status === 401) {
@@ -120,7 +120,7 @@ function repaint() {
 let refreshing = null; // the refresh that runs
 let counted = 0; // when alerts were counted
 
-/** Ask for everything again, unless that is being done. */
+/** Request everything again, unless this is already in progress. */
 function refresh() {
   if (!app.live || document.hidden) return null;
   refreshing ??= readAgain().finally(() => {
@@ -135,7 +135,7 @@ async function readAgain() {
   await countAlerts();
   const route = read();
   if (!windowOf(route.query, app.now()).fixed) await shown.view.update(route, { again: true });
-  // A view with a stream learns from it that the server is back.
+  // A view with a stream notices by itself that the server is back.
   if (failures === before && !FOLLOWING.has(route.view)) app.isConnected = true;
   bar.showConnection(app.isConnected ? "live" : "cut");
 }
@@ -147,14 +147,14 @@ async function readInfo() {
   show({ fresh: true });
 }
 
-/** Show how many alerts fire, in each view; the view of alerts does it by itself. */
+/** Show the number of firing alerts in each view; the alerts view does this itself. */
 async function countAlerts() {
   if (!app.info?.promql || read().view === "alerts" || Date.now() - counted < COUNTED) return;
   counted = Date.now();
   try {
     app.firing((await alertRules.read()).filter(isFiring).length);
   } catch {
-    // The view tells what is wrong with the server.
+    // The view shows what is wrong with the server.
   }
 }
 

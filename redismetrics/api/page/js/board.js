@@ -1,7 +1,7 @@
 /* What the overview knows of each metric: its name at once, then its figures.
  *
- * Figures are read in parts, by name. In a large store that takes a while, so those in sight are
- * read with every refresh, and all of them only from time to time.
+ * Figures are read in parts, by name. In a large store this takes a while, so visible ones are
+ * read with every refresh, and all of them only occasionally.
  */
 
 import { change } from "./format.js";
@@ -17,7 +17,7 @@ const FRESH = 8000; // ms for which figures are good enough
 const UNREAD = { rate: null, last: null, p95: null, value: null, previous: null, trend: [] };
 
 export class Board {
-  /** *tell* is called when metrics or figures have come. */
+  /** *tell* is called when metrics or figures have arrived. */
   constructor(left, tell) {
     this.left = left;
     this.tell = tell;
@@ -27,7 +27,7 @@ export class Board {
     this.question = null;
   }
 
-  /** Read what changed of metrics with these *tags*; *inSight* returns the names of those shown. */
+  /** Read changes of metrics with these *tags*; *inSight* returns the names of the visible ones. */
   async read(tags, window, inSight) {
     const key = JSON.stringify([tags, window.text || [window.since, window.until]]);
     if (key !== this.question?.key) this.begin(key);
@@ -53,7 +53,7 @@ export class Board {
     question.isReading = true;
     question.read = 0;
     try {
-      // Later, what is new in a small store comes with the figures.
+      // Later, new metrics of a small store arrive with the figures.
       const areNamesKnown = !question.isNew && this.metrics.size <= LARGE;
       const bare =
         asked.tag.length || areNamesKnown
@@ -64,7 +64,7 @@ export class Board {
       question.isNew = false;
       const rest = this.readRest(question, answer, began);
       if (!answer.next) await rest;
-      // An error of what follows shows with the next refresh, which begins again.
+      // An error from here on shows at the next refresh, which starts over.
       else rest.catch(() => {});
     } catch (error) {
       question.isReading = false;
@@ -140,12 +140,12 @@ export class Board {
     }
   }
 
-  /** Whether all names for the current question are known. */
+  /** Return whether all names for the current question are known. */
   get isKnown() {
     return this.question !== null && !this.question.isNew;
   }
 
-  /** Return how many metrics have been read of how many, while all of a large store are. */
+  /** Return the numbers of metrics read so far and in total, while reading all of a large store. */
   progress() {
     const { isReading = false, read = 0 } = this.question ?? {};
     return isReading && this.metrics.size > LARGE ? [read, this.metrics.size] : null;

@@ -24,19 +24,19 @@ const IN_GROUPING = /\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^(
 const IN_STRING = new RegExp(String.raw`^(?:[^"]|${STRING})*"(?:[^"\\]|\\.)*$`);
 const IN_RANGE = /\[[^\]]*$/;
 
-/** Return what the text before the cursor asks for: `{kind, word, metric, label}`, or null. */
+/** Return what can complete the text before the cursor: `{kind, word, metric, label}`, or null. */
 export function contextOf(before) {
   const value = IN_VALUE.exec(before);
   if (value) return { kind: "value", metric: value[1], label: value[2], word: value[3] };
   if (IN_STRING.test(before) || IN_RANGE.test(before)) return null;
   const word = /[A-Za-z_][\w:]*$/.exec(before)?.[0] ?? "";
-  // A number such as 5m is no name.
+  // A number such as 5m is not a name.
   if (/\d$/.test(before.slice(0, before.length - word.length))) return null;
   const isLabel = IN_BRACES.test(before) || IN_GROUPING.test(before);
   return { kind: isLabel ? "label" : "name", word };
 }
 
-/** Return those of *offered* that have *word* in them, those that begin with it first. */
+/** Return the items of *offered* that contain *word*; those that start with it come first. */
 export function matching(offered, word, most) {
   const begin = [];
   const contain = [];

@@ -35,11 +35,11 @@ export function fill(element, ...children) {
   return element;
 }
 
-/** Replace the children of *element*; the focus goes to what has the name of what had it. */
+/** Replace the children of *element*; the focus moves to the element with the same name. */
 export function refill(element, ...children) {
   const focused = document.activeElement;
   if (focused === element || !element.contains(focused)) return fill(element, ...children);
-  // Not by figures, which change.
+  // By the name without figures, which change.
   const named = (each) => (each.querySelector("bdi") ?? each).textContent;
   const name = named(focused);
   const same = () =>
@@ -58,7 +58,7 @@ export function visible(text) {
   );
 }
 
-/** Return a text as an element that cannot turn the direction of the text around it. */
+/** Return a text as an element that cannot change the direction of the text around it. */
 export const bdi = (text) => h("bdi", {}, visible(text));
 
 export function icon(path, label) {

@@ -36,7 +36,7 @@ const digits = (value) => {
 };
 const trim = (text) => (text.includes(".") ? text.replace(/\.?0+$/, "") : text);
 
-/** 0.042, 12.5, 1.28k: three digits that say enough. */
+/** 0.042, 12.5, 1.28k: three significant digits. */
 export function number(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (value === 0) return "0";
@@ -71,7 +71,7 @@ export const plural = (count, word) => `${whole(count)} ${word}${count === 1 ? "
 export const whole = (value) =>
   value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en-US");
 
-/** The change from *before* to *now* as a signed percentage; null where there is none to tell. */
+/** The change from *before* to *now* as a signed percentage, or null if there is none. */
 export function change(now, before) {
   if (now === null || before === null || now === undefined || before === undefined || !before)
     return null;
@@ -113,7 +113,7 @@ function format(zone, options) {
   return formats.get(key);
 }
 
-/** For an axis whose marks stand *step* seconds apart. */
+/** For an axis whose ticks are *step* seconds apart. */
 export function tick(time, step, zone) {
   const at = time * 1000;
   if (step >= 86400) return format(zone, { day: "numeric", month: "short" }).format(at);

@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 const all = new Map(); // key -> {run, text, group}
 let prefix = "";
 
-/** Let *key* (`/`, `g o`) run something; returns what takes it away again. */
+/** Bind *key* (`/`, `g o`) to a function; returns a function that removes the binding. */
 export function bind(key, text, run, group = "Everywhere") {
   all.set(key, { run, text, group });
   return () => {
@@ -39,7 +39,7 @@ export function listen() {
 const isTyping = (target) =>
   target.closest?.("input, textarea, select, [contenteditable]") && target.type !== "checkbox";
 
-/** A dialog with every key that works now. */
+/** A dialog with all keys that work now. */
 export function showHelp() {
   const groups = Map.groupBy(all, ([, { group }]) => group);
   const lists = [...groups].map(([group, keys]) =>

@@ -9,7 +9,7 @@ const RESERVED = new Set(["__name__", "le"]);
 
 /** Evaluate *query* over a window: `{times, interval, groups, left, isCut, warnings}`.
  *
- * *left* series are not in *groups*, or more if the answer was cut.
+ * *left* is the number of series missing from *groups*, or a lower bound if the answer was cut.
  */
 export async function range(query, { since, until, step }, signal) {
   const asked = { query, start: since, end: until, step, limit: MOST };
@@ -39,7 +39,7 @@ export async function instant(query, time, signal) {
   return new Map(data.result.map(({ metric, value }) => [JSON.stringify(metric), value[1]]));
 }
 
-/** Return the names of metrics and of labels, as PromQL has them. */
+/** Return the names of metrics and labels in PromQL. */
 export async function words(signal) {
   const [metrics, labels] = await Promise.all([
     ask("v1/label/__name__/values", {}, signal),
@@ -48,18 +48,18 @@ export async function words(signal) {
   return { metrics: metrics.data, labels: labels.data.filter((each) => !RESERVED.has(each)) };
 }
 
-/** Return values of a label, of the series of *metric* if it is given. */
+/** Return values of a label, of the series of *metric* if given. */
 export async function labelValues(label, metric, signal) {
   const asked = { "match[]": metric, limit: MOST };
   return (await ask(`v1/label/${encodeURIComponent(label)}/values`, asked, signal)).data;
 }
 
-// What the scanner finds, which is the only kind of error whose place may be the very first.
+// Errors of the scanner, the only ones that may be at the very first character.
 const SCANNED = /^(unclosed|unterminated|unexpected (character|right)|unknown function)/;
 
 /** Return where *text* has the error that the API reports, as [from, to); by default all of it.
  *
- * Places are those of Prometheus, `line:column`, which count characters from 1.
+ * Positions are as in Prometheus, `line:column`, counting characters from 1.
  */
 export function placeOf(message, text) {
   const everything = [0, text.length];
@@ -72,12 +72,12 @@ export function placeOf(message, text) {
   const before = lines.slice(0, line).reduce((sum, each) => sum + each.length + 1, 0);
   const from = before + [...lines[line]].slice(0, column).join("").length;
   const rest = text.slice(from);
-  // A quote that is not closed takes all that follows.
+  // An unclosed quote extends to the end.
   const length = /^["'`]/.test(rest) ? rest.length : (/^([\w:]+|.)/su.exec(rest)?.[0].length ?? 0);
   return length ? [from, from + length] : everything;
 }
 
-/** Return expressions over metrics that exist, as [text, explanation]. */
+/** Return expressions over existing metrics, as [text, explanation]. */
 export function examples({ metrics }) {
   const isOwn = (name) => !name.startsWith("redismetrics_") && !name.startsWith("ALERTS");
   const own = metrics.filter(isOwn);

@@ -12,7 +12,7 @@ const common = ({ name, since, until, tags = [] }) => ({ name, since, until, tag
 
 /** Return `{times, interval, groups: [{tags, values: {aggregation: […]}}], left}`.
  *
- * At most *top* groups, those with the largest *order* first; *left* is the number of the others.
+ * At most *top* groups, with the largest *order* first; *left* is the number of other groups.
  */
 export async function series({ step, by, aggregations, order, top = GROUPS, ...query }, signal) {
   const { left_off: left, ...answer } = await ask(
@@ -36,7 +36,7 @@ const columns = (by, aggregations, order, top) => ({
   shape: "columns",
 });
 
-/** Return `{groups: [{tags, values}], left}` of the whole window: the mean of many p95s is no p95.
+/** Return `{groups: [{tags, values}], left}` of the whole window: a mean of p95s is not a p95.
  *
  * With the same *order* and *top* as `series` they are the same groups.
  */
@@ -56,17 +56,17 @@ export async function marks({ since, until }, signal) {
   return found.marks.map((mark) => ({ ...mark, time: Date.parse(mark.timestamp) / 1000 }));
 }
 
-/** Return `[{key, count, values: [{value, share}]}]`: how the samples are spread over each tag. */
+/** Return `[{key, count, values: [{value, share}]}]`: the distribution of samples over each tag. */
 export const tags = async (query, signal) =>
   (await ask("tags", { ...common(query), limit: VALUES }, signal)).tags;
 
 /** Return the keys of the tags that a metric has in a window. */
 export const keysOf = async (query, signal) => (await tags(query, signal)).map(({ key }) => key);
 
-/** Return what the server is: `{now, writable, promql, …}`. */
+/** Return information about the server: `{now, writable, promql, …}`. */
 export const info = (signal) => ask("info", {}, signal);
 
-/** Return what each metric did in a window; see `/api/overview`. */
+/** Return figures of each metric for a window; see `/api/overview`. */
 export function overview({ step, ...asked }, signal) {
   return ask("overview", { ...asked, interval: `${step}s` }, signal);
 }

@@ -7,7 +7,7 @@ const LATE = 6; // seconds after the end of an interval in which its summary sho
 export const EVERY = 2; // seconds of a summary
 
 export class Rates {
-  /** Forget everything: an interval that was missed would look like a drop. */
+  /** Forget everything: a missed interval would look like a drop. */
   restart(now) {
     this.metrics = new Map(); // name -> {amounts: [[interval, amount, count]], last}
     this.first = Math.floor(now / EVERY); // the interval in which the stream began is incomplete
@@ -18,11 +18,11 @@ export class Rates {
     this.restart(now);
   }
 
-  /** Add a summary that came at *now*. */
+  /** Add a summary that arrived at *now*. */
   put({ name, type, until, count, sum, last }, now) {
     const end = typeof until === "number" ? until : Date.parse(until) / 1000;
     const interval = Math.round(end / EVERY) - 1;
-    // The stream is behind: the intervals that are still to come would look like a drop.
+    // The stream is behind: the intervals not received yet would look like a drop.
     if (now - end > LATE) this.restart(now);
     this.newest = Math.max(this.newest, interval);
     if (!this.metrics.has(name)) this.metrics.set(name, { amounts: [], last });
@@ -31,7 +31,7 @@ export class Rates {
     metric.last = last;
   }
 
-  /** Move on to the interval that is complete at *now*, also if nothing was recorded in it. */
+  /** Advance to the interval that is complete at *now*, even if nothing was recorded in it. */
   advance(now) {
     this.newest = Math.max(this.newest, Math.floor(now / EVERY) - 2);
     const oldest = this.newest - SECONDS / EVERY;
@@ -72,7 +72,7 @@ export class Rates {
 export function follow(app, signal, tell) {
   const rates = new Rates(app.now());
   const timer = setInterval(() => {
-    // Also while paused, so that what is too old is forgotten.
+    // Also while paused, so that old data is forgotten.
     rates.advance(app.now());
     if (app.live && !document.hidden && app.isConnected) tell(rates);
   }, 1000);
@@ -82,7 +82,7 @@ export function follow(app, signal, tell) {
       rates.restart(app.now());
       app.connected(kind === "open");
     }
-    // The server could not send all of an interval, or has nothing of it.
+    // The server could not send all of an interval, or has no data of it.
     if (kind === "missed" || kind === "gap") rates.restart(app.now());
     if (kind === "summary") rates.put(data, app.now());
   };

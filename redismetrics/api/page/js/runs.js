@@ -10,7 +10,7 @@ const PLACES = 400; // of the pointer along the x axis
 const SAMPLES = 100; // newest samples whose metadata is read
 export const METADATA = "metadata.";
 
-/** What is asked of `/api/runs`: each run whole, unless it is shown at its place in the window. */
+/** The request to `/api/runs`: whole runs, unless they are shown at their place in the window. */
 export const question = (x) => ({ x, whole: x === "time" ? null : "true" });
 
 /** Return the runs of a metric: `{runs: [{tags, last, min, max, …, x, y}], left_off}`. */
@@ -21,7 +21,7 @@ export const runsOf = ({ name, since, until, tags, by, x }, signal) =>
     signal,
   );
 
-/** Return what the newest samples have: keys of numbers in their metadata, and keys of tags. */
+/** Return keys of the newest samples: of numbers in their metadata, and of tags. */
 export async function keysOf(name, signal) {
   const { metrics } = await ask("metrics", { name, limit: SAMPLES }, signal);
   const numbers = metrics.flatMap(({ metadata }) =>
@@ -31,7 +31,7 @@ export async function keysOf(name, signal) {
   return { numbers: [...new Set(numbers)].sort(), tags: [...new Set(tags)].sort() };
 }
 
-/** Return the runs in the order of their names, each with the colour that it has in the chart. */
+/** Return the runs in order of their names, each with its colour in the chart. */
 export function painted({ runs }) {
   const named = runs.map((run) => ({ ...run, label: labelOf(run.tags, "All series") }));
   named.sort((a, b) => a.label.localeCompare(b.label, undefined, { numeric: true }));
@@ -56,14 +56,14 @@ export function modelOf(metric, runs, x, zone, shown) {
   return { times, since, until, step, zone, unit, kind: "line", axis: { ...axis, text }, series };
 }
 
-/** Return the x of the sample that is nearest to the pointer at *place*, or *at* without one. */
+/** Return the x of the sample nearest to the pointer at *place*, or *at* without one. */
 function nearest(series, place, at) {
   const found = series.filter(({ near }) => near[place] >= 0).map(({ xs, near }) => xs[near[place]]);
   found.sort((a, b) => Math.abs(a - at) - Math.abs(b - at));
   return found[0] ?? at;
 }
 
-/** Say in words what the chart shows, and what it leaves out. */
+/** Describe in words what the chart shows and leaves out. */
 export function tell({ runs, left_off: left }, x, shown) {
   const parts = [plural(runs.length, "run")];
   if (left) parts[0] += ` of ${whole(runs.length + left)}, the most recent; filter to see others`;
@@ -79,7 +79,7 @@ function axisOf(x, zone) {
   return x === "elapsed" ? elapsedAxis : numberAxis(x.slice(METADATA.length));
 }
 
-/** A series of the chart: its samples within the x axis, and for the pointer the nearest ones. */
+/** A series of the chart: its samples within the x axis, and the nearest ones for the pointer. */
 function curve({ label, color, dash, tags, x, y }, since, until, times) {
   const from = Math.max(0, x.findIndex((each) => each >= since) - 1);
   const past = x.findIndex((each) => each > until);

@@ -7,8 +7,8 @@ const LONGEST = 30_000; // ms between two attempts
 
 /** Call *onEvent* with `{kind, data}` until *signal* is aborted.
  *
- * Reconnects when the connection ends, after the last event that was received. The kinds `open` and
- * `cut` tell the state of the connection. There is none while the page is hidden.
+ * Reconnects when the connection ends, after the last event received. The kinds `open` and
+ * `cut` report the state of the connection. While the page is hidden, there is no connection.
  */
 export async function stream({ name, every, by, tags = [] }, onEvent, signal) {
   let failures = 0;
@@ -58,7 +58,7 @@ const pause = (ms, signal) =>
   new Promise((done) => {
     const end = () => {
       clearTimeout(timer);
-      // The signal lives as long as the view, through any number of attempts.
+      // The signal lives as long as the view, across any number of attempts.
       signal.removeEventListener("abort", end);
       done();
     };

@@ -3,7 +3,7 @@
 import { roundStep, timeTicks } from "./scales.js";
 import { moment, number, offset, quantity, span, tick } from "../format.js";
 
-/** Ticks stand on round times of the reader's clock. */
+/** Ticks are at round times of the reader's clock. */
 export const timeAxis = (zone) => ({
   over: "time",
   ticks: (since, until, width) => timeTicks(since, until, width, offset(until, zone)),

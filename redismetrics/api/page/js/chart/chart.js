@@ -3,7 +3,7 @@
  *   const chart = new Chart(element, {onZoom: (since, until) => …, onHover: (at) => …});
  *   chart.show({times, since, until, step, kind: "line", series: [{label, color, values}]});
  *
- * The x axis is one of time, unless the model has another `axis`.
+ * The x axis is a time axis, unless the model has another `axis`.
  */
 
 import { h, fill } from "../dom.js";
@@ -49,13 +49,13 @@ export class Chart {
     this.resize();
   }
 
-  /** Draw all but *series* pale; null draws all alike. */
+  /** Draw all series except *series* pale; null draws all alike. */
   highlight(series) {
     this.dimmed = series ? new Set([series]) : null;
     this.draw();
   }
 
-  /** Put the crosshair at a mark. */
+  /** Move the crosshair to a mark. */
   goTo(mark) {
     const { times, step } = this.model;
     this.pointer.y = 20;
@@ -63,7 +63,7 @@ export class Chart {
     this.pointer.say();
   }
 
-  /** Draw one mark through; null: none. */
+  /** Draw the line of one mark; null: of none. */
   point(mark) {
     this.pointed = mark;
     this.draw();
@@ -192,10 +192,10 @@ export class Chart {
     }
   }
 
-  /** Spans of places where no series has a value, of two intervals and more. */
+  /** Spans of two or more intervals in which no series has a value. */
   holes() {
     const { times, series, bands } = this.model;
-    // Of a heat map the lines over it tell.
+    // For a heat map, the lines drawn over it decide.
     const columns = [
       ...series.map((each) => each.values),
       ...(bands ? bands.columns.slice(0, 1) : []),
@@ -217,7 +217,7 @@ export class Chart {
 
 const halo = (series) => ({ ...series, color: color("card"), dash: null });
 
-/** Describe a chart in words; the table below it has the figures. */
+/** Describe a chart in words; the table below it has the numbers. */
 function describe({ series, bands, heat, marks, unit, axis, label = "" }) {
   const known = series
     .flatMap(({ values }) => [values.findLast((value) => !Number.isNaN(value))])

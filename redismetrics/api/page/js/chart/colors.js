@@ -18,7 +18,7 @@ export const forget = () => known.clear();
 
 const PATTERNS = [null, [6, 3], [2, 3], [8, 3, 2, 3]];
 
-/** The colour of the series at *place*: eight hues, and beyond them the same with dashes. */
+/** The colour of the series at *place*: eight hues, then the same ones with dashes. */
 export const paint = (place) => ({
   name: `c${(place % 8) + 1}`,
   color: color(`c${(place % 8) + 1}`),

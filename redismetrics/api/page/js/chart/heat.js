@@ -2,7 +2,7 @@
 
 import { isDark } from "./colors.js";
 
-// From few to many. Lightness alone says which is more, for every kind of colour vision.
+// From few to many. Lightness alone shows the order, for every kind of colour vision.
 const RAMPS = {
   light: [
     [226, 230, 252],
@@ -21,7 +21,7 @@ const RAMPS = {
 };
 const SHADES = 255;
 
-/** The shade of a count: by its square root, so that rare values are seen beside frequent ones. */
+/** The shade of a count, by its square root, so that rare values show beside frequent ones. */
 const shade = (count, most) => Math.max(1, Math.round(Math.sqrt(count / most) * SHADES));
 
 function mix(part) {
@@ -33,7 +33,7 @@ function mix(part) {
   );
 }
 
-/** Return 256 colours as the words of an ImageData. */
+/** Return 256 colours as 32-bit words of an ImageData. */
 const ramp = () =>
   Uint32Array.from({ length: SHADES + 1 }, (_, at) => {
     const [red, green, blue] = mix(at / SHADES);
@@ -43,7 +43,7 @@ const ramp = () =>
 export const mostOf = ({ counts }) =>
   counts.reduce((most, column) => column.reduce((a, b) => Math.max(a, b), most), 0);
 
-/** Return `[{color, count}]` of a legend: at each colour the count that it means. */
+/** Return `[{color, count}]` for a legend: each colour with its count. */
 export function steps(heat) {
   const most = mostOf(heat);
   const counts = [0, 1, 2, 3, 4].map((at) => Math.max(1, Math.round(most * (at / 4) ** 2)));
@@ -53,7 +53,7 @@ export function steps(heat) {
   }));
 }
 
-/** Draw a heat map: a pixel for each cell, scaled up by the canvas, which is fast. */
+/** Draw a heat map with one pixel per cell, scaled up by the canvas, which is fast. */
 export function drawHeat(context, { x, left, right, top, bottom }, heat) {
   const { counts, edges } = heat;
   const columns = counts.length,
@@ -113,6 +113,6 @@ function ticksOf(edges, many) {
   return found.length > 1 ? found : spread(edges, 4);
 }
 
-/** Return about *many* of the values, evenly. */
+/** Return about *many* of the values, evenly spaced. */
 const spread = (values, many) =>
   values.filter((_, at) => at % Math.max(1, Math.round(values.length / many)) === 0);

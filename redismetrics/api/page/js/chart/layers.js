@@ -1,6 +1,6 @@
 /* Lines, areas, bars and bands on a canvas. Columns are Float64Array; a hole is NaN. */
 
-/** Return the line through a column. Points that share a pixel become their least and greatest. */
+/** Return the line through a column. Points that share a pixel become their minimum and maximum. */
 function trace(x, y, column) {
   const path = new Path2D();
   const dense = column.length > 1.5 * Math.abs(x(column.length - 1) - x(0));
@@ -29,7 +29,7 @@ function trace(x, y, column) {
       top = y(value);
     if (!open) {
       path.moveTo(left, top);
-      // Alone between holes: a round cap makes it a dot.
+      // A single point between gaps: a round cap makes it a dot.
       if (Number.isNaN(column[at + 1] ?? NaN)) path.lineTo(left + 0.01, top);
       open = true;
     }
@@ -52,9 +52,9 @@ function trace(x, y, column) {
   return path;
 }
 
-/** Draw lines. A series with places of its own on the x axis has them as *xs*, and values as *ys*. */
+/** Draw lines. A series with its own x positions has them as *xs*, and its values as *ys*. */
 export function lines(context, { x, y, at: atOf }, series, { width = 1.6, dimmed } = {}) {
-  // One pixel of the screen is drawn many times faster than two.
+  // Drawing lines one screen pixel wide is many times faster than two.
   const fine = series.length > 30 ? 1 / context.getTransform().a : 1;
   context.lineJoin = series.length > 12 ? "bevel" : "round";
   context.lineCap = series.length > 12 ? "butt" : "round";
@@ -71,7 +71,7 @@ export function lines(context, { x, y, at: atOf }, series, { width = 1.6, dimmed
   context.globalAlpha = 1;
 }
 
-/** The area between two columns; holes of the upper one are left open. */
+/** The area between two columns; gaps in the upper one are left open. */
 function between(context, { x, y }, upper, lower) {
   const count = upper.length;
   for (let at = 0; at < count; at++) {
@@ -144,7 +144,7 @@ export function bands(context, scale, columns, color, middle) {
   context.globalAlpha = 1;
 }
 
-/** Hatching where nothing was recorded, so that a hole is seen to be one. */
+/** Hatching where nothing was recorded, so that a gap is recognisable. */
 export function holes(context, { x, top, bottom }, spans, color) {
   context.strokeStyle = color;
   context.lineWidth = 1;

@@ -5,20 +5,20 @@ import { color } from "./colors.js";
 const NEAR = 7; // pixels from a line at which the pointer is on it
 const FLAG = 5;
 
-/** Draw the *marks* of a window; the *pointed* one is drawn through. */
+/** Draw the *marks* of a window; the *pointed* one gets a full line. */
 export function drawMarks(context, scale, marks, pointed) {
   const { at, left, right } = scale;
   const places = marks.map(({ time }) => Math.round(at(time)) + 0.5);
-  // Of marks that share a pixel one line is enough.
+  // One line is enough for marks that share a pixel.
   const distinct = [...new Set(places)].filter((x) => x >= left && x <= right);
   if (!distinct.length) return;
   const lines = verticals(distinct, scale);
-  // A light edge, to be seen on bars and heat maps too.
+  // A light edge, to be visible on bars and heat maps too.
   context.globalAlpha = 0.6;
   stroke(context, lines, 3, "card");
   context.globalAlpha = 1;
   stroke(context, lines, 1, "ink", [4, 3]);
-  // By id: each answer of the server has new ones.
+  // By id: each answer of the server has new objects.
   const place = places[marks.findIndex(({ id }) => id === pointed?.id)];
   if (place) stroke(context, verticals([place], scale), 2, "ink");
   context.fillStyle = color("ink");

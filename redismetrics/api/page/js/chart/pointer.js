@@ -40,7 +40,7 @@ export class Pointer {
     this.place(scale.placeOf(x), x);
   }
 
-  /** Put the crosshair at an interval; *pixel* is where the pointer is, if it is one. */
+  /** Move the crosshair to an interval; *pixel* is the pointer's position, if there is one. */
   place(at, pixel = null) {
     this.pixel = pixel;
     this.at = Math.max(0, Math.min(at, this.chart.model.times.length - 1));
@@ -87,7 +87,7 @@ export class Pointer {
     this.say();
   }
 
-  /** The pixel of the fullest bucket of an interval, or *rows* above the one that is shown. */
+  /** The pixel of the fullest bucket of an interval, or of the one *rows* above the current one. */
   heightOf(at, rows) {
     const { model, scale } = this.chart;
     const { edges, counts } = model.heat;
@@ -97,7 +97,7 @@ export class Pointer {
     return scale.bottom - (Math.max(0, Math.min(row, edges.length - 2)) + 0.5) * size;
   }
 
-  /** Say what is at the crosshair. */
+  /** Describe the values at the crosshair. */
   say() {
     const { model, said } = this.chart;
     const cell = this.cell();
@@ -125,7 +125,7 @@ export class Pointer {
     return Math.max(0, Math.min(Math.floor(part * rows), rows - 1));
   }
 
-  /** The cell of a heat map at the pointer: its values, and how many samples they are. */
+  /** The cell of a heat map at the pointer: its range of values and number of samples. */
   cell() {
     const { heat, unit } = this.chart.model;
     if (!heat?.edges.length) return null;
@@ -185,7 +185,7 @@ export class Pointer {
     context.stroke();
   }
 
-  /** The values at the crosshair, the greatest first. */
+  /** The values at the crosshair, highest first. */
   rows() {
     const { model } = this.chart;
     const { at } = this;

@@ -6,7 +6,7 @@ const TIME_STEPS = [
   604800, 2592000,
 ];
 
-/** Return a round step: powers of two for bytes, and what clocks show for times. */
+/** Return a round step: powers of two for bytes, and clock units for times. */
 export function roundStep(rough, unit) {
   const base = unit === "bytes" ? 1024 : unit === "seconds" && rough > 30 ? 60 : 10;
   const size =
@@ -52,7 +52,7 @@ export function toPixels(axis, top, bottom) {
   return (value) => bottom - ((value - axis.low) / size) * (bottom - top);
 }
 
-/** The least and the greatest of some columns, holes left out; stacked ones are added up first. */
+/** The minimum and maximum of columns, ignoring gaps; stacked columns are added up first. */
 export function reach(columns, stacked = false) {
   let low = Infinity,
     high = -Infinity;

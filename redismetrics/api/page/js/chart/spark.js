@@ -8,7 +8,7 @@ const WIDTH = 120,
 
 /** *trend* has values or null; *low* is the lower edge of a histogram's band.
  *
- * *range*, `[low, high]`, is the scale that several share.
+ * *range*, `[low, high]`, is a shared scale.
  */
 export function spark({ type, trend, low, range }, label) {
   const known = trend.filter((value) => value !== null);
@@ -56,7 +56,7 @@ function bars(trend, y) {
     .join("");
 }
 
-/** Paths through what is there, one for each stretch between holes; with *under*, back along it. */
+/** Paths through the values, one per stretch between gaps; with *under*, back along it. */
 function runs(trend, x, y, under) {
   const found = [];
   for (let at = 0; at < trend.length; at++) {

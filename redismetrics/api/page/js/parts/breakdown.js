@@ -20,7 +20,7 @@ export function breakdown(app) {
   async function update(metric, query, common, tags, signal) {
     const turn = ++last;
     const filtered = new Set(filters(query).map(({ key }) => key));
-    // Groups, and runs, are in the chart itself.
+    // Groups and runs are in the chart itself.
     const open =
       query.has("by") || query.has("x")
         ? []

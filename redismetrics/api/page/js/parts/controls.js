@@ -13,14 +13,14 @@ const STYLES = [
   ["bar", "Bars"],
 ];
 
-/** What the address asks of *metric*: `{value, aggregations, figures, style}`. */
+/** What the address requests of *metric*: `{value, aggregations, figures, style}`. */
 export function choiceOf({ type }, query) {
   const { choices: options, figures } = kindOf(type);
   const grouped = query.getAll("by").length > 0;
   let value = options.some(([each]) => each === query.get("show"))
     ? query.get("show")
     : options[0][0];
-  // Bands of many groups would cover each other.
+  // Bands of several groups would overlap.
   if (value === "bands" && grouped) value = "p95";
   const style = query.get("style") ?? (value === "sum" || value === "count" ? "bar" : "line");
   return {

@@ -36,7 +36,7 @@ async function copy(app, name, text) {
   }
 }
 
-/** Return name -> text of the query that is shown. */
+/** Return name -> text of the current query. */
 export function wordings(metric, choice, query, window) {
   if (query.has("x")) return wordingsOfRuns(metric.name, query, window);
   const { aggregations } = choice,
@@ -99,7 +99,7 @@ function wordingsOfRuns(name, query, window) {
 const pythonTag = ({ key, value }) => `${quote(key)}: ${value === null ? "None" : quote(value)}`;
 const quote = (text) => JSON.stringify(text);
 const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-// Keys of tags are those of the address, which anybody may have written.
+// Tag keys come from the address, which anybody may have written.
 const word = (text) => (/^[\w.,:/-]+$/.test(text) ? text : shell(text));
 
 function python(name, step, aggregations, by, chosen, window) {
@@ -109,7 +109,7 @@ function python(name, step, aggregations, by, chosen, window) {
     `window=${pythonWindow(window)}`,
     ...pythonGroups(by, chosen),
   ];
-  // A heat map has none.
+  // A heat map does not have any.
   if (aggregations.length)
     parts.splice(2, 0, `aggregations=[${aggregations.map(quote).join(", ")}]`);
   return `rm.${aggregations.length ? "time_series" : "heat_map"}(${parts.join(", ")})`;

@@ -3,7 +3,7 @@
 import { h, fill } from "../dom.js";
 import { suggestions } from "./suggestions.js";
 
-/** *run* is called by Enter; *valuesOf* completes values of labels. */
+/** *run* is called on Enter; *valuesOf* completes label values. */
 export function expressionField(run, valuesOf) {
   const input = h("textarea", {
     rows: 1,
@@ -27,7 +27,7 @@ export function expressionField(run, valuesOf) {
     onblur: () => list.close(),
   });
   const list = suggestions(input, valuesOf);
-  // The same text below the field, of which only the mark is seen.
+  // The same text underneath the field, of which only the mark is visible.
   const below = h("div.below", { "aria-hidden": "true" });
   let marked = "";
 
@@ -36,7 +36,7 @@ export function expressionField(run, valuesOf) {
     input.style.height = `${input.scrollHeight}px`;
   }
 
-  /** Mark what is wrong from one character to another; null: nothing is. */
+  /** Mark an error from one character to another; null: no error. */
   function mark(place) {
     const text = input.value;
     const wanted = place ? JSON.stringify([text, place]) : "";

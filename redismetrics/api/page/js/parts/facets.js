@@ -10,7 +10,7 @@ export function facets() {
   let asked = "";
   let found = Promise.resolve([]);
 
-  /** Show the tags, and return them; they are read again only if the question changes. */
+  /** Show the tags, and return them; they are read again only if the query changes. */
   function update(metric, query, common, signal) {
     const wanted = JSON.stringify([
       query.getAll("tag"),
@@ -99,7 +99,7 @@ function facet({ key, count, values }, query) {
   );
 }
 
-/** The filters of the address; a click drops one. */
+/** The filters of the address; a click removes one. */
 export const filterChips = (query) =>
   filters(query).map(({ text, key, value }) =>
     h(

@@ -93,7 +93,7 @@ export function header(app, element, themes) {
     fill(theme, icon(isDark() ? ICONS.sun : ICONS.moon));
   }
 
-  /** Show how many alerts fire beside the link to them. */
+  /** Show the number of firing alerts beside the link to them. */
   function showFiring(count) {
     links[2].querySelector(".count")?.remove();
     if (count) links[2].append(h("span.count.bad", { title: `${count} firing` }, String(count)));

@@ -14,7 +14,7 @@ export function heatTable() {
   let model = null;
   details.addEventListener("toggle", draw);
 
-  /** Show the heat map of a chart's model; hide what is below a chart of another kind. */
+  /** Show the heat map of a chart's model; hide the element for other kinds of chart. */
   function show(next) {
     model = next;
     element.hidden = !model.heat?.edges.length;
@@ -29,7 +29,7 @@ export function heatTable() {
     draw();
   }
 
-  // Only while it is open: hundreds of cells.
+  // Only while it is open, because it has hundreds of cells.
   function draw() {
     if (details.open && model) fill(body, table(model));
   }
@@ -37,7 +37,7 @@ export function heatTable() {
   return { element, show };
 }
 
-/** The buckets that have samples, the highest first, by parts of the window. */
+/** The buckets that have samples, highest first, by parts of the window. */
 function table({ heat, unit, zone }) {
   const { times, counts, edges, interval } = heat;
   const size = Math.ceil(times.length / SPANS);

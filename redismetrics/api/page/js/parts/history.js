@@ -25,7 +25,7 @@ export function remember(text) {
   prefer(KEY, JSON.stringify([text, ...others].slice(0, MOST)));
 }
 
-/** A button with a menu of them; *choose* gets the one that is chosen. */
+/** A button with a menu of them; *choose* is called with the selected one. */
 export function historyMenu(choose) {
   const line = (close) => (text) =>
     h(

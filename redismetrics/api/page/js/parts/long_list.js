@@ -7,7 +7,7 @@ const HEADER = 100; // pixels of what stays at the top of the screen
 const GUESS = 46; // pixels of a row before one is measured
 
 export class LongList {
-  /** *make(item)* returns an element; *drawn(items)* is called with those that are near. */
+  /** *make(item)* returns an element; *drawn(items)* is called with items near the screen. */
   constructor(element, make, drawn, signal) {
     Object.assign(this, { element, make, drawn, items: [], from: 0, to: 0, height: GUESS });
     const draw = () => this.draw();
@@ -51,7 +51,7 @@ export class LongList {
     } else this.drawn(near);
   }
 
-  /** Put *elements* into the document, if they are others than before; the focus stays. */
+  /** Put *elements* into the document if they have changed; the focus stays. */
   place(elements) {
     const { element } = this;
     const { children } = element;

@@ -4,7 +4,7 @@ import { h, refill, bdi } from "../dom.js";
 import { moment, whole } from "../format.js";
 import { marks as marksOf, MOST_MARKS } from "../questions.js";
 
-/** *chart* is the one that has the lines: a row of the table points at its own. */
+/** *chart* is the chart with the lines: a row of the table highlights its line. */
 export function marksTable(app, chart) {
   const element = h("section.card.flush", { hidden: true, "aria-label": "Marks" });
   let shown = "";
@@ -70,7 +70,7 @@ export function marksTable(app, chart) {
   return { element, show };
 }
 
-/** Return the marks of a window; none if the server has no answer: charts are shown without. */
+/** Return the marks of a window, or none on an error: charts are then shown without them. */
 export const marksIn = (window, signal) =>
   marksOf(window, signal).catch((error) => {
     if (error.name === "AbortError" || error.status === 401) throw error;

@@ -4,7 +4,7 @@ import { h, fill } from "../dom.js";
 
 let count = 0;
 
-/** *build* gives the panel's content each time it opens; it gets what closes it. */
+/** *build* returns the panel's content each time it opens; its argument closes the panel. */
 export function menu(label, build, { kind = "button.button", title, end = false } = {}) {
   const panel = h("div.panel", { popover: "auto", id: `menu-${++count}` });
   const button = h(
@@ -31,7 +31,7 @@ export function menu(label, build, { kind = "button.button", title, end = false 
   });
   panel.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    // In a field of a time they change the time.
+    // In a time field they change the time.
     if (!step || event.target.matches("input:not([type=checkbox])")) return;
     const items = [...panel.querySelectorAll("button, a, input")];
     items.at((items.indexOf(document.activeElement) + step) % items.length)?.focus();
@@ -40,7 +40,7 @@ export function menu(label, build, { kind = "button.button", title, end = false 
   return { element: h("span.menu", {}, button, panel), button, panel };
 }
 
-/** Choices of which one holds, as buttons side by side. */
+/** Choices of which one is selected, as buttons side by side. */
 export function segments(label, options, current, choose) {
   return h(
     "div.segments",

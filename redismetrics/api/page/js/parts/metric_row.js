@@ -36,7 +36,7 @@ export class MetricRow {
     );
   }
 
-  /** Show a metric of the overview; *isFixed*: of a window in the past, without live values. */
+  /** Show a metric of the overview; *isFixed*: for a window in the past, without live values. */
   show(metric, now, isFixed) {
     const { cells } = this;
     const seen = now - Date.parse(metric.last_seen) / 1000;
@@ -59,7 +59,7 @@ export class MetricRow {
     fill(cells.trend, spark(metric, `trend of ${this.name}`));
   }
 
-  /** Show how the window compares with the one before. */
+  /** Show how the window compares with the previous one. */
   showChange({ change: part = null }) {
     this.cells.change.textContent = part === null ? "" : signed(part);
     this.cells.change.dataset.size =
@@ -67,12 +67,12 @@ export class MetricRow {
     this.cells.change.title = "compared with the previous window";
   }
 
-  /** Show the rate, and the last value if given: of the window, or live. */
+  /** Show the rate, and the last value if given, of the window or live. */
   tell({ rate, last }) {
     const { type, unit, p95, series } = this.metric;
     const shown = rate === null ? "–" : `${number(rate)}/s`;
     put(this.cells.rate, shown);
-    // Live, the last value of one series is not that of all.
+    // Live, the last value of one series does not represent all of them.
     if (last !== undefined && (series === 1 || last === this.metric.last)) {
       this.last = type === "counter" && last !== null ? `+${number(last)}` : quantity(last, unit);
       put(this.cells.last, this.last);
@@ -82,7 +82,7 @@ export class MetricRow {
     this.headline.dataset.of = of === "p95" ? of : "";
   }
 
-  /** Show the figures of the last seconds from the stream; null: those of the window. */
+  /** Show figures of the last seconds from the stream; null: figures of the window. */
   goOn(live) {
     this.live = live;
     this.tell(live ?? this.metric);

@@ -15,13 +15,13 @@ export const labelOf = (tags, fallback) =>
 
 const AMOUNTS = new Set(["rate", "sum", "count"]);
 
-/** Remove the amount of an interval that is not over yet, since it looks like a drop. */
+/** Remove the amount of an incomplete interval, because it would look like a drop. */
 export function withoutIncomplete(answer, { value }, now) {
   const { times, interval, groups } = answer;
   const last = times.length - 1;
   if (!AMOUNTS.has(value) || last < 0 || times[last] + interval <= now) return answer;
   const columns = groups.map(({ values }) => values[value]);
-  // The first minute of a metric is shown while it lasts.
+  // The first minute of a metric is shown even while it is incomplete.
   if (columns.some((column) => column.slice(0, last).some(Boolean)))
     for (const column of columns) column[last] = null;
   return answer;
@@ -79,7 +79,7 @@ function lineOf(group, key, dye, dash = null) {
   return { label: key, color: dye, dash, tags: {}, values: columnOf(group?.values[key] ?? []) };
 }
 
-/** Return the window before of at most eight groups of *series*; of stacked ones their sum. */
+/** Return the previous window of at most eight groups of *series*, or the sum of stacked ones. */
 function previousOf(before, key, times, series, stacked = false) {
   if (!before) return [];
   if (stacked) {

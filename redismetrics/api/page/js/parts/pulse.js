@@ -71,7 +71,7 @@ export function pulse(app) {
         ],
       });
     },
-    /** Show the rate of the last seconds; null: that of the last whole interval. */
+    /** Show the rate of the last seconds; null: of the last complete interval. */
     tell(total) {
       if ((total ?? latest) !== null) now.textContent = number(total ?? latest);
     },

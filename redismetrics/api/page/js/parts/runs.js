@@ -17,7 +17,7 @@ const COLUMNS = {
 const columnsOf = ({ type }) =>
   type === "counter" ? ["sum", "seconds", "count"] : ["last", "best", "seconds", "count"];
 
-/** What the address asks: the best is the least or the greatest, and how the table is sorted. */
+/** What the address requests: whether the lowest or highest is best, and the table's order. */
 export function orderOf(metric, query) {
   const best = query.get("best") === "max" ? "max" : "min";
   const columns = columnsOf(metric);
@@ -32,7 +32,7 @@ export function orderOf(metric, query) {
 
 const startsDown = (sort, best) => (sort === "best" ? best === "max" : sort !== "name");
 
-/** Return the runs in the order that the address asks for; those without a value come last. */
+/** Return the runs in the order that the address requests; those without a value come last. */
 export function sorted(runs, { best, sort, down }) {
   const value = (run) => (sort === "name" ? 0 : COLUMNS[sort][1](run, best));
   const byName = (a, b) => a.label.localeCompare(b.label, undefined, { numeric: true });

@@ -21,7 +21,7 @@ export function suggestions(input, valuesOf) {
   let chosen = -1;
   let context = null;
 
-  /** Complete these names and labels, besides functions. */
+  /** Complete these names and labels, in addition to functions. */
   function offer({ metrics, labels }) {
     offered.name = [...of(metrics, "metric"), ...of(FUNCTIONS, "function")];
     offered.label = of(labels, "label");
@@ -33,7 +33,7 @@ export function suggestions(input, valuesOf) {
     draw();
   }
 
-  /** Open the list if something fits; *always*: also if nothing is written yet. */
+  /** Open the list if something matches; *always*: even if nothing has been typed yet. */
   async function suggest(always = false) {
     const before = input.value.slice(0, input.selectionStart);
     const asked = (context = contextOf(before));
@@ -57,7 +57,7 @@ export function suggestions(input, valuesOf) {
         valuesOf(label, metric).then(
           (texts) => of(texts, "value"),
           () => {
-            // Ask again at the next key.
+            // Ask again at the next keystroke.
             values.delete(key);
             return [];
           },
@@ -81,7 +81,7 @@ export function suggestions(input, valuesOf) {
         id: `completion-${place}`,
         role: "option",
         "aria-selected": String(place === chosen),
-        // Before the field loses the focus.
+        // Before the field loses focus.
         onpointerdown: (event) => {
           event.preventDefault();
           take(place);
@@ -108,7 +108,7 @@ export function suggestions(input, valuesOf) {
     if (kind !== "function") close();
   }
 
-  /** Handle a key of the field; return whether it was one of the list. */
+  /** Handle a key pressed in the field; return whether it was for the list. */
   function handle(event) {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (event.key === " " && event.ctrlKey) suggest(true);

@@ -31,7 +31,7 @@ export function open(app, route, signal) {
   );
 
   async function update() {
-    // A refresh leaves open menus alone.
+    // A refresh does not touch open menus.
     if (content.querySelector(":popover-open")) return;
     try {
       const [rules, quiet, past, isSilenced] = await Promise.all([

@@ -107,7 +107,7 @@ export function open(app, route, signal) {
     route = next;
     const text = route.query.get("q") ?? "";
     const wanted = JSON.stringify([route.query.toString(), app.zone, isDark()]);
-    // What is being written stays until the address has another expression.
+    // The text being typed stays until the address has another expression.
     if (text !== shown) field.write(text);
     shown = text;
     start.hidden = Boolean(text);
@@ -125,7 +125,7 @@ export function open(app, route, signal) {
     host.classList.add("waiting");
     try {
       const window = { ...windowOf(route.query, app.now(), 240) };
-      // Expressions are evaluated at moments, so that a window can end now.
+      // Expressions are evaluated at instants, so a window can end now.
       if (!window.fixed) {
         const late = window.until - Math.floor(app.now());
         window.until -= late;
@@ -201,7 +201,7 @@ export function open(app, route, signal) {
     );
   };
 
-  /** Mark what is wrong with the expression, and say it below; null: nothing is. */
+  /** Mark an error in the expression, and show its message below; null: no error. */
   function explain(error, text) {
     const isOfExpression = error?.status === 400 || error?.status === 422;
     editor.classList.toggle("wrong", isOfExpression);
@@ -216,7 +216,7 @@ export function open(app, route, signal) {
     }
     result.hidden = true;
     const message = error.message.replace(/^invalid parameter "query": /, "");
-    // Who writes on meanwhile sees the message only.
+    // Somebody who has kept typing sees only the message.
     if (field.read() === text) field.mark(placeOf(message, text));
     fill(
       trouble,

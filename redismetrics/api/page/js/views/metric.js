@@ -114,7 +114,7 @@ export function open(app, route, signal) {
         return;
       }
       const choice = choiceOf(metric, query);
-      // A refresh leaves open menus alone.
+      // A refresh does not touch open menus.
       if (!again || !tools.children.length) {
         drawHead(metric, query, window);
         refill(tools, controls(metric, query, window));
@@ -159,7 +159,7 @@ export function open(app, route, signal) {
     host.classList.remove("waiting");
   }
 
-  /** Ask for what the chart and its table show: both have the same groups. */
+  /** Request the data of the chart and its table, which have the same groups. */
   function answers(choice, common, query) {
     const { since, until } = common,
       isHeat = choice.value === "heat",
@@ -176,7 +176,7 @@ export function open(app, route, signal) {
     ]);
   }
 
-  /** Ask for runs, and for marks if these have a place on the x axis. */
+  /** Request runs, and marks if these have a place on the x axis. */
   const runsIn = (common, query) =>
     Promise.all([
       runs.runsOf({ ...common, x: query.get("x") }, signal),
@@ -248,7 +248,7 @@ export function open(app, route, signal) {
     chosen.hidden = !chosen.children.length;
   }
 
-  /** Say how fine the chart is, and which groups it leaves out. */
+  /** Show the resolution of the chart, and which groups it leaves out. */
   function drawTold({ times, interval, groups, left }, window, isWhole) {
     const parts = [`${whole(times.length)} intervals of ${spell(interval)}`];
     if (isWhole) parts.push("all groups combined");

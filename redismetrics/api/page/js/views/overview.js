@@ -72,7 +72,7 @@ export function open(app, route, signal) {
     if (windowOf(route.query, app.now()).fixed) return;
     const total = rates.total();
     const found = rates.all();
-    // Until the stream tells, figures are those of the window.
+    // Until the stream reports, figures are those of the window.
     for (const [name, row] of rows)
       row.goOn(total === null ? null : (found.get(name) ?? { rate: 0 }));
     strip.tell(total);
@@ -87,7 +87,7 @@ export function open(app, route, signal) {
     return row.element;
   }
 
-  /** Ask for the figures of the metrics that are near the screen, once scrolling has ended. */
+  /** Request figures of the metrics near the screen, once scrolling has ended. */
   function look(near) {
     if (rows.size > KEPT) {
       const names = new Set(near.map(({ name }) => name));
@@ -148,7 +148,7 @@ export function open(app, route, signal) {
     );
   }
 
-  /** Ask for the overview if the window or a filter changed, or it is time again. */
+  /** Request the overview if the window or a filter has changed, or a refresh is due. */
   async function update(next, { again = false } = {}) {
     route = next;
     const { query } = route;

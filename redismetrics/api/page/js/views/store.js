@@ -38,7 +38,7 @@ export function open(app, route, signal) {
   );
   let examined = 0;
 
-  /** Show what is asked for in *place*, or why there is no answer. */
+  /** Show the requested data in *place*, or why there is none. */
   async function put(place, title, question, draw) {
     try {
       refill(place, draw(await question));
@@ -112,11 +112,11 @@ function unreadable({ skipped }) {
   return all.length > 0 && h("div.banner", { role: "status" }, h("div", {}, all.map(line)));
 }
 
-/** Return a text with what stands between backticks as code. */
+/** Return a text with the parts between backticks as code. */
 const withCode = (text) =>
   text.split("`").map((part, at) => (at % 2 ? h("code", {}, bdi(part)) : bdi(part)));
 
-/** What the doctor finds, worst first, with what to do about it. */
+/** The findings of the doctor, worst first, with advice. */
 function findings(all) {
   const order = Object.keys(STATES);
   const sorted = [...all].sort((a, b) => order.indexOf(a.status) - order.indexOf(b.status));
