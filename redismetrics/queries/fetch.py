@@ -353,7 +353,9 @@ def columns(found: WindowRead) -> tuple[list[tuple[Table, int]], list[Samples]]:
         missing = -len(positions) % keys.CHUNK[found.snapshot.definition.type]
         padded = np.pad(positions, (0, missing), constant_values=-1)
         exact = [
-            part.of_series(padded) for read in found.raw_reads if len(part := page_samples(read))
+            _select_samples(part, padded)
+            for read in found.raw_reads
+            if len(part := page_samples(read))
         ]
         rest, inside = _replace_partial_minutes(rollup_table.concat(partial), exact, found.sealed)
         tables += [(rest, MINUTE)] if len(rest) else []
@@ -384,6 +386,15 @@ def _select_rows(table: Table, positions: Ints, selected: int) -> Table:
     if not is_selected.all():
         table, series = table.take(is_selected), series[is_selected]
     return Table(table.slot, series, table.summaries, table.kind, table.size, lambda: table.points)
+
+
+def _select_samples(samples: Samples, positions: Ints) -> Samples:
+    """Return the samples of the selected series, with positions instead of ids."""
+    last = len(positions) - 1
+    if samples.series.max() > last:
+        # Damaged: no series of the chunk has such an id. The last position is that of no series.
+        samples = replace(samples, series=np.minimum(samples.series, last))
+    return samples.of_series(positions)
 
 
 def _replace_partial_minutes(

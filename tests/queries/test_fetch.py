@@ -1,10 +1,13 @@
 """Which samples a query covers: windows, tag filters, clients and the overflow series."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import numpy as np
 import pytest
+import redis
 
 from redismetrics import (
     Counter,
@@ -12,7 +15,9 @@ from redismetrics import (
     Gauge,
     Metrics,
 )
-from redismetrics.store.keys import FORMAT, config, metric, shard
+from redismetrics.columnar.sample_codec import pack_samples, unpack_samples
+from redismetrics.store.keys import FORMAT, config, data, metric, shard
+from tests.fixtures.clients import MakeWorker
 from tests.fixtures.queries import AGGREGATIONS, DAY, HOUR, at, expected, moment
 from tests.fixtures.servers import Server
 
@@ -218,3 +223,24 @@ def test_blocks_of_other_times_are_left_out_of_a_window(metrics: Metrics) -> Non
     found = metrics.query("jobs", window=(now - 35, None))
     assert [each.value for each in found] == [30, 1]
     assert [each.value for each in metrics.query("jobs", window=(now + 1, None))] == [1]
+
+
+def test_exact_samples_of_series_that_do_not_exist_are_passed_over(
+    metrics: Metrics, admin: redis.Redis, make_worker: MakeWorker, namespace: str
+) -> None:
+    hour = int(time.time()) // 3_600 * 3_600 - 3_600
+    for number in range(3):
+        metrics.gauge("depth", number, timestamp=hour + number)
+    metrics.flush()
+    make_worker().pass_once(alone=True)
+    raw = data(namespace, 0, "depth", "raw", hour * 1000)
+    ((field, packed),) = admin.hgetall(raw).items()
+    samples = unpack_samples(packed)
+    for series in (511, 512, 1 << 40):
+        damaged = replace(samples, series=np.array([0, 0, series]))
+        admin.hset(raw, field, pack_samples(damaged))
+        with Metrics(metrics.settings.url, namespace=namespace) as reader:
+            found = reader.get_metrics(name="depth", limit=10)["metrics"]
+            assert {each["value"] for each in found} <= {0, 1, 2}
+            part = (hour, hour + 30)
+            assert reader.query("depth", aggregation="count", window=part) <= 3
