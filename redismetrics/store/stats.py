@@ -8,6 +8,7 @@ import msgpack
 
 from redismetrics.errors import FormatMismatch, shown
 from redismetrics.model.retention import Resolution, RetentionPolicy
+from redismetrics.model.time import YEAR_10000_MS
 
 from . import keys
 from .catalog import series_counts
@@ -134,7 +135,14 @@ class _ShardState(NamedTuple):
         stored = int(float(self.dirty or 0))
         if not stored % _DIRTY_US:
             stored -= _DIRTY_US  # It is rounded up, but must not be in the future.
-        return state, max(stored, state.sealed) // 1000
+        return state, _check_time(max(stored, state.sealed) // 1000)
+
+
+def _check_time(time_ms: int) -> int:
+    """Return *time_ms* if a datetime can hold it."""
+    if not time_ms < YEAR_10000_MS:
+        raise ValueError(f"a time must be before the year 10000, got {time_ms} ms")
+    return time_ms
 
 
 def _read_with_states(
@@ -203,7 +211,11 @@ def activity(
     replies, states = yield from _read_with_states(namespace, config, names, lengths)
     fields = dict(zip(names, replies, strict=True))
     series = yield from _count_series(namespace, config, fields, states)
-    return {name: RecordedSeries(series[name], states[name].unpack()[1]) for name in names}
+    found = {}
+    for name in names:
+        with reading(f"the state of {name!r}"):
+            found[name] = RecordedSeries(series[name], states[name].unpack()[1])
+    return found
 
 
 class LogProgress(NamedTuple):
@@ -310,6 +322,7 @@ def server_state(namespace: str, shards: int) -> Operation[ServerState]:
                 with reading("an entry of writers"):
                     sequence, clock, _ = msgpack.unpackb(entry, raw=True)
                     known = (writer.decode(), int(sequence), int(clock) // 1000)
+                    _check_time(known[2])
             except FormatMismatch as error:
                 skip(f"writer {shown(writer)}", error)
                 continue

@@ -1,9 +1,12 @@
 """A metric that cannot be read is left out of results about all, and its own queries raise."""
 
 import logging
+import math
+import struct
 import uuid
 from collections.abc import Callable, Iterator
 
+import msgpack
 import pytest
 import redis
 
@@ -32,6 +35,12 @@ DAMAGES: dict[str, Damage] = {
     ),
     "name": lambda admin, namespace: admin.hset(keys.shard(namespace, 0).catalogue, b"\xff", "x"),
     "state": lambda admin, namespace: admin.hset(keys.shard(namespace, 0).recorded, "bad", "junk"),
+    "state without numbers": lambda admin, namespace: admin.hset(
+        keys.shard(namespace, 0).recorded, "bad", struct.pack("<13d", 1, *[math.inf] * 12)
+    ),
+    "state of a time to come": lambda admin, namespace: admin.hset(
+        keys.shard(namespace, 0).recorded, "bad", struct.pack("<13d", *[1e30] * 13)
+    ),
     "state of another type": lambda admin, namespace: _retype(
         admin, keys.rollup(namespace, 0, "bad").state
     ),
@@ -42,6 +51,9 @@ DAMAGES: dict[str, Damage] = {
     "series of another type": lambda admin, namespace: _retype(admin, _metric(namespace).series),
     "log of another type": lambda admin, namespace: _retype(admin, _metric(namespace).log),
     "writer": lambda admin, namespace: admin.hset(keys.shard(namespace, 0).writers, "w", "junk"),
+    "writer of a time to come": lambda admin, namespace: admin.hset(
+        keys.shard(namespace, 0).writers, "w", msgpack.packb([1, 1 << 62, b""])
+    ),
 }
 
 
@@ -51,6 +63,8 @@ SKIPPED = {
     "definition": ({"bad"}, {"bad"}),
     "name": ({"b'\\xff'"}, {"b'\\xff'"}),
     "state": ({"bad"}, _NONE),
+    "state without numbers": ({"bad"}, _NONE),
+    "state of a time to come": ({"bad"}, _NONE),
     "state of another type": ({"bad"}, {"bad"}),
     "totals": (_NONE, _NONE),
     "changes": (_NONE, _NONE),
@@ -59,6 +73,7 @@ SKIPPED = {
     "series of another type": ({"bad"}, {"bad"}),
     "log of another type": ({"bad"}, {"bad"}),
     "writer": (_NONE, _NONE),
+    "writer of a time to come": (_NONE, _NONE),
 }
 
 
