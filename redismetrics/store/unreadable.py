@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from redismetrics.errors import FormatMismatch, ScriptFailed, StoreError
 
-from .driver import Operation
+if TYPE_CHECKING:
+    # At run time this would load redis-py, which the help of commands does not need.
+    from .driver import Operation
 
 log = logging.getLogger("redismetrics")
 
@@ -46,9 +48,9 @@ def is_of_one_key(error: StoreError) -> bool:
 
 def read_readable(
     names: Sequence[str],
-    read: Callable[[list[str]], Operation[list[T]]],
+    read: Callable[[list[str]], "Operation[list[T]]"],
     skipped: Skipped | None = None,
-) -> Operation[list[T]]:
+) -> "Operation[list[T]]":
     """Return the result of *read* for these metrics, without those that cannot be read.
 
     *read* is called with at most METRICS_PER_TRIP of them. Unreadable metrics are added to
@@ -63,9 +65,9 @@ def read_readable(
 
 def _read_part(
     names: Sequence[str],
-    read: Callable[[list[str]], Operation[list[T]]],
+    read: Callable[[list[str]], "Operation[list[T]]"],
     skipped: Skipped | None,
-) -> Operation[list[T]]:
+) -> "Operation[list[T]]":
     try:
         return (yield from read(list(names)))
     except StoreError as error:
