@@ -125,7 +125,7 @@ def _reset(side: Side, lock: CopyLock) -> int:
     names = side.run(metric_names(namespace, existing.shards))
     if names and not existing.is_closed:
         raise side.error(
-            f"contains {_count(names)} that no interrupted copy left; "
+            f"contains {_count(names)} not left by an interrupted copy; "
             "`redismetrics clear` deletes all metrics"
         )
     for at in range(0, len(names), at_once):
@@ -231,15 +231,15 @@ class _Copy:
                 )
             if existing.retentions and existing.retentions != retention.describe():
                 raise target.error(
-                    f"was created with other retentions, {existing.retentions} (s), than the "
-                    f"source, {retention.describe()}; stop the processes that use it, and delete "
-                    "what is left of it with `redismetrics copy --reset`"
+                    f"was created with retentions of {existing.retentions} (s), the source with "
+                    f"{retention.describe()}; stop the processes that use it, and delete the "
+                    "incomplete copy with `redismetrics copy --reset`"
                 )
         if shards is not None and shards != existing.shards:
             plural = "s" * (existing.shards > 1)
             raise target.error(
                 f"was created with {existing.shards} shard{plural}, not {shards}; leave out "
-                "shards, or stop the processes that use it, and delete what is left of it with "
+                "shards, or stop the processes that use it, and delete the incomplete copy with "
                 "`redismetrics copy --reset`"
             )
         return Config(existing.shards, retention)

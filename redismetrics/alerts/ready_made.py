@@ -39,8 +39,8 @@ def slo(name: str, errors: str, total: str, objective: float) -> str:
     labels = f'{{slo="{name}"}}'
     lines = [
         f"# The objective: {objective:g} % of requests succeed, over 30 days.",
-        "# Each alert compares two windows: a long one, so that it is not a blip, and a short one,",
-        "# so that it ends with the problem: https://sre.google/workbook/alerting-on-slos/",
+        "# Each alert compares two windows: a long one to ignore brief errors, and a short one",
+        "# to end with the problem: https://sre.google/workbook/alerting-on-slos/",
         "groups:",
         f"  - name: slo-{name}-ratios",
         "    rules:",

@@ -111,12 +111,10 @@ class AlertService:
 
     def _report_loaded(self, groups: list[Group]) -> None:
         rules = sum(len(group.rules) for group in groups)
-        log.info("%d rules in %d groups were read", rules, len(groups))
+        log.info("read %d rules in %d groups", rules, len(groups))
         self.status.empty_patterns = empty_patterns(self.options.rules)
         for pattern in self.status.empty_patterns:
-            log.warning(
-                "no rule file matches %s; one that appears there is read within seconds", pattern
-            )
+            log.warning("no rule file matches %s; new files are read within seconds", pattern)
 
     def _notify_config(self) -> NotifyConfig | None:
         options = self.options

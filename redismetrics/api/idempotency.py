@@ -188,7 +188,7 @@ def _reply(found: bytes, claim: Claim) -> Reply:
         reply = None if reply is None else Reply(_STATUSES[reply[0]], dict(reply[1]))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise FormatMismatch(
-            f"what is remembered of a request cannot be read: {shown(found, 80)}"
+            f"the stored state of a request cannot be read: {shown(found, 80)}"
         ) from error
     check_same(claim, fingerprint)
     if reply is None:

@@ -60,7 +60,7 @@ def _add(service: Service, body: RequestBody) -> dict[str, Any]:
     if not isinstance(posted, dict) or not {"text"} <= set(posted) <= set(_KEYS):
         raise HTTPException(
             400,
-            f"body must be an object with text, and perhaps tags and timestamp, "
+            f"body must be an object with text, and optionally tags and timestamp, "
             f"got {shown(posted, 80)}",
         )
     timestamp = posted.get("timestamp")

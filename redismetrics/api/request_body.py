@@ -161,7 +161,7 @@ def _check_encoding(request: Request, allowed: tuple[str, ...]) -> None:
 def _too_long(max_bytes: int) -> HTTPException:
     return HTTPException(
         413,
-        f"body must be at most {max_bytes} bytes, also decompressed (limit body_bytes), got more",
+        f"body must be at most {max_bytes} bytes, even decompressed (limit body_bytes), got more",
         _CLOSE,
     )
 

@@ -37,7 +37,7 @@ def mark_process_dead(
     """Drop the live values of a killed process now, without waiting until it counts as dead."""
     with options.client(url, namespace) as metrics:
         count = metrics.mark_process_dead(pid, host)
-    print(f"Ended {count} live value{'' if count == 1 else 's'} of process {pid}.")
+    print(f"Removed {count} live value{'' if count == 1 else 's'} of process {pid}.")
 
 
 def clear(

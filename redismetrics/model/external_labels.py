@@ -28,7 +28,7 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
             )
         if not isinstance(value, str) or not value:
             raise InvalidSetting(
-                f"external label {name!r} must have a text that is not empty, "
+                f"external label {name!r} must have a value that is not empty, "
                 f"got {shown(value, 80)}"
             )
     return dict(labels)

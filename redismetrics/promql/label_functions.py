@@ -115,8 +115,8 @@ def _relabelled(
         size += sum(map(len, found))
         if size > MAX_TEXT:
             raise EvaluationFailed(
-                f"label_replace() and label_join() must make labels of at most {MAX_TEXT} "
-                "characters, of all series together; use shorter ones"
+                f"label_replace() and label_join() must create labels of at most {MAX_TEXT} "
+                "characters in total over all series; use shorter ones"
             )
         text = "".join(found)
         changed[row] = True

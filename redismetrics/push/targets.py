@@ -66,12 +66,12 @@ def parse_targets(texts: Sequence[str], common: Credentials) -> list[TargetAddre
         return targets
     if len(targets) > 1:
         raise InvalidSetting(
-            "credentials must belong to one target, got several targets; write them behind each "
+            "credentials must belong to one target, got several targets; write them after each "
             "URL: https://host/path#token-file=FILE"
         )
     if targets[0].credentials:
         raise InvalidSetting(
-            "credentials must be given behind the URL or by an option, got both; leave one out"
+            "credentials must be given after the URL or by an option, got both; leave one out"
         )
     return [replace(targets[0], credentials=common)]
 
@@ -117,7 +117,7 @@ def _credentials(fragment: str) -> Credentials:
         name, equals, value = option.partition("=")
         if name not in _OPTIONS or not equals or not value:
             raise InvalidSetting(
-                "options behind the # of a URL must be token-file=FILE, basic-auth-file=FILE or "
+                "options after the # of a URL must be token-file=FILE, basic-auth-file=FILE or "
                 f"headers-file=FILE, got {name!r}{did_you_mean(name, list(_OPTIONS))}"
             )
         found[_OPTIONS[name]] = unquote(value)

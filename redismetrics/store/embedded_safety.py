@@ -91,7 +91,7 @@ def check_data_folder(folder: Path) -> None:
             raise _unsafe(
                 parent,
                 found,
-                "a folder in which all users may rename what belongs to others",
+                "a folder in which all users may rename files of others",
                 f"run chmod o-w {parent}, or give a folder elsewhere",
             )
     found = os.lstat(folder)

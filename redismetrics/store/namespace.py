@@ -117,7 +117,7 @@ def open_namespace(
     config = read_config(namespace, flat)
     if warn is not None and config.retention != retention != DEFAULT_RETENTION:
         warn(
-            "namespace %s was created with other retentions, which apply: %s (seconds), "
+            "namespace %s was created with different retentions, which apply: %s (seconds), "
             "not those of this process: %s",
             namespace,
             config.retention.describe(),

@@ -41,7 +41,7 @@ def script(name: str) -> Script:
         if (folder / f"{name}.lua").is_file():
             text = expand(folder, name)
             return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
-    raise RuntimeError(f"BUG: lua/{name}.lua is neither in the package {package} nor beside it")
+    raise RuntimeError(f"BUG: lua/{name}.lua is neither in the package {package} nor next to it")
 
 
 def expand(folder: "Traversable", name: str) -> str:

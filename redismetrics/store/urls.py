@@ -85,7 +85,7 @@ def parse_multi_host_url(url: str) -> MultiHostUrl:
     query = urlencode([(key, value) for key, value in options if not key.startswith("sentinel_")])
     given = check_options(url, base, query)
     if "db" in given and (kind == "cluster" or database):
-        _fail("url must have at most one database, and a cluster has none but 0", url)
+        _fail("url must have at most one database, on a cluster only 0", url)
     return MultiHostUrl(
         kind,
         [_parse_host(url, kind, host) for host in hosts.split(",")],
@@ -120,7 +120,7 @@ def _split_path(url: str, kind: str, path: str) -> tuple[str, str]:
     """Return the service and the database in the path of a URL."""
     if kind == "cluster":
         if path not in ("", "0"):
-            _fail("url must have no database but 0, because a cluster has no other", url)
+            _fail("url must have no database but 0, the only one of a cluster", url)
         return "", path
     first, _, database = path.partition("/")
     service = unquote(first)

@@ -132,7 +132,7 @@ class DeliveryQueue:
         With the queue closed already, its client may have been closed under a step that still ran.
         """
         if self.closed:
-            log.debug("a live stream that was closed ended by an error", exc_info=error)
+            log.debug("a closed live stream ended with an error", exc_info=error)
             return
         log.error("BUG: a live stream ended", exc_info=error)
         self.fail(StoreError(f"BUG: {error!r}"))

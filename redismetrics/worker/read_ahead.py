@@ -90,7 +90,7 @@ class _Plan:
         self, now_ms: int, definition: bytes | None, state: bytes | None, replies: list[Any]
     ) -> MetricVersion:
         """Return the version with the *replies* to `reads`."""
-        assert self.known is not None, "BUG: nothing is known of the metric"
+        assert self.known is not None, "BUG: the metric is not known"
         name, (blocks, *totals) = self.metric.name, replies
         first, *fields = totals[0] if totals else (None,)
         count = len(self.fields)

@@ -210,7 +210,7 @@ def test_a_target_with_metrics_is_rejected_until_it_is_cleared(
     there.flush()
     with pytest.raises(StoreError, match=r"already has 1 metric; .* `redismetrics clear`"):
         copied(url, second_server.url, namespace)
-    with pytest.raises(StoreError, match="contains 1 metric that no interrupted copy left"):
+    with pytest.raises(StoreError, match="contains 1 metric not left by an interrupted copy"):
         reset(second_server.url, namespace=namespace)
     with pytest.raises(StoreError, match="already"):
         copied(url, url, namespace)

@@ -199,7 +199,7 @@ def test_calls_inside_of_each_other_make_no_long_labels(double: str) -> None:
         expression = double.format(expression)
     tracemalloc.start()
     try:
-        with pytest.raises(EvaluationFailed, match="must make labels of at most 16777216 "):
+        with pytest.raises(EvaluationFailed, match="must create labels of at most 16777216 "):
             ask(source, expression, 0)
         assert tracemalloc.get_traced_memory()[1] < 64 * MEGABYTE
     finally:

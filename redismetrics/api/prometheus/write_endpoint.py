@@ -42,8 +42,8 @@ def write_endpoint(service: Service) -> Endpoint:
     return Endpoint(
         "POST",
         "/api/v1/write",
-        "Record the samples of a Prometheus: remote write 1.0. 204 means that they are stored; "
-        "with 400 some were refused, and the others are stored",
+        "Record samples from Prometheus remote write 1.0. 204: all are stored; 400: some were "
+        "rejected, and the others are stored",
         receive,
         bodies={_PROTOBUF: {"type": "string", "format": "binary"}},
         status=204,

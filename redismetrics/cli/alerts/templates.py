@@ -62,7 +62,7 @@ def absent(
 def forecast(
     name: Name,
     selector: Selector,
-    limit: Annotated[float, typer.Argument(help="The limit that must not be reached.")],
+    limit: Annotated[float, typer.Argument(help="The limit that the metric must not reach.")],
     history: Annotated[str, typer.Option(help="How much history the line is fitted to.")] = "6h",
     ahead: Annotated[str, typer.Option(help="How long in advance to alert.")] = "1d",
 ) -> None:

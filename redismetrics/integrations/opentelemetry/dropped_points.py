@@ -16,7 +16,7 @@ _MAX_UNCONFIRMED = 1_000
 _EXPLANATIONS = {
     "too_old": "older than max_age, by the clock of Redis",
     "in_future": "further ahead than max_future, by the clock of Redis",
-    "type_mismatch": "of another type than the metric in Redis",
+    "type_mismatch": "of a different type than the metric in Redis",
     "buffer_full": "Redis was unreachable, and they exceeded buffer_bytes",
     "expired": "Redis was unreachable for longer than buffer_age",
     "refused": "Redis rejects them because of their contents",

@@ -114,12 +114,12 @@ class RedisMetricsExporter(sdk.MetricExporter):
         try:
             result = self._metrics.flush(timeout_millis / 1000)
         except RedisMetricsError as error:
-            log.warning("an export is not confirmed: %s", error)
+            log.warning("an export was not confirmed: %s", error)
             return False
         # Invalid points of an export are logged and left out before they are counted as invalid.
         dropped = {key: count for key, count in result.dropped.items() if key != "invalid"}
         if dropped:
-            log.warning("samples were dropped, perhaps of an export: %s", dropped)
+            log.warning("samples were dropped, possibly from an export: %s", dropped)
         return not dropped
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:

@@ -88,8 +88,8 @@ def _answer(
             budget.hold(selector.count * sum(len(part.labels) for part in parts))
             if of.form == "gauge" and selector.function in _OF_RESETS and slots.tables:
                 infos.append(
-                    f"resets of `{name}` within a minute, hour or day of which only the last "
-                    "sample is read are not seen"
+                    f"resets of `{name}` are missed within a minute, hour or day of which only "
+                    "the last sample is read"
                 )
     return Selected(
         [part for part in parts if isinstance(part, SampledSeries)],

@@ -63,7 +63,7 @@ def range_query(expression: str, since: Any, until: Any, step: Any, now_ms: int)
 
 def _text(expression: object) -> str:
     if not isinstance(expression, str):
-        raise InvalidQuery(f"expression must be a text of PromQL, got {type(expression).__name__}")
+        raise InvalidQuery(f"expression must be a PromQL string, got {type(expression).__name__}")
     return expression
 
 

@@ -272,6 +272,6 @@ def test_possibly_hidden_resets_give_an_info(
     # Of a window that is this long, whole minutes are read.
     found = ask(metrics, "depth", range=72 * HOUR, **window)
     (info,) = found.infos
-    assert info.startswith("resets of `depth` within a minute, hour or day")
+    assert info.startswith("resets of `depth` are missed within a minute")
     assert not ask(metrics, "depth", range=HOUR, **window).infos
     assert not ask(metrics, "depth", range=72 * HOUR, start=START).infos
