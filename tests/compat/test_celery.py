@@ -13,7 +13,7 @@ pytest.importorskip("celery")
 from celery.app.defaults import NAMESPACES
 
 # Each starts several processes, which takes long where others do so too.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 APP = """
 import signal, sys
@@ -23,6 +23,7 @@ app = Celery("jobs", broker=os.environ["BROKER"])
 app.conf.broker_connection_retry_on_startup = True
 app.conf.worker_hijack_root_logger = False
 app.conf.task_ignore_result = True
+app.conf.worker_proc_alive_timeout = 300
 app.conf.worker_pool_start_method = os.environ.get("START_METHOD", "fork")
 runs = Counter("task_runs", "Tasks that were started", ["task"])
 pages = Histogram("task_pages", "Pages", buckets=[1, 10])

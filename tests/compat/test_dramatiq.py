@@ -16,7 +16,7 @@ from tests.fixtures.servers import PROCESS_PATIENCE, free_port
 pytest.importorskip("dramatiq")
 
 # Each starts several processes, which takes long where others do so too.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 APP = """
 import dramatiq
@@ -41,7 +41,11 @@ def fails():
     done("fails")
     raise ZeroDivisionError("mine")
 """
-WORKER = (sys.executable, "-m", "dramatiq", "jobs", "--processes", "3", "--threads", "2")
+WORKER = (
+    *(sys.executable, "-m", "dramatiq", "jobs", "--processes", "3", "--threads", "2"),
+    # Milliseconds. Without all processes by then, it starts no server for its page.
+    *("--worker-fork-timeout", "300000"),
+)
 SEND = """
 for _ in range(20): jobs.works.send()
 for _ in range(3): jobs.fails.send()
