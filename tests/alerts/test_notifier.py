@@ -1,6 +1,7 @@
 """Notifications that are really sent, from states in a real Redis."""
 
 import logging
+from base64 import b64decode
 from collections.abc import Iterator
 
 import msgpack
@@ -321,6 +322,14 @@ def test_unreachable_receivers(url: str) -> None:
     with pytest.raises(SendingFailed, match="cannot be reached") as raised:
         post_json(url, {}, 5)
     assert "secret" not in str(raised.value)
+
+
+def test_a_user_and_password_in_the_url_are_sent_as_a_header(web: Server) -> None:
+    address = web.url.removeprefix("http://")
+    post_json(f"http://me:p%40ss@{address}/hook", {}, 10)
+    ((path, _, headers),) = web.posts
+    assert (path, headers["Host"]) == ("/hook", address)
+    assert b64decode(headers["Authorization"].removeprefix("Basic ")) == b"me:p@ss"
 
 
 def test_a_token_is_sent_as_a_header(web: Server) -> None:

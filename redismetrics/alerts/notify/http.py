@@ -5,9 +5,11 @@ import re
 import ssl
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 # Bytes of a receiver's response to read, because it says what was rejected.
 _MAX_REPLY = 2_000
@@ -67,7 +69,9 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) ->
         SendingFailed: If it was not answered with a status from 200 to 299 within *timeout_s*.
     """
     try:
-        request = urllib.request.Request(url, body, {"User-Agent": "redismetrics", **headers})
+        url, login = _split_login(url)
+        every = {"User-Agent": "redismetrics", **login, **headers}
+        request = urllib.request.Request(url, body, every)
         with _opener.open(request, timeout=timeout_s) as reply:
             return bytes(reply.read(_MAX_REPLY))
     except urllib.error.HTTPError as error:
@@ -87,6 +91,17 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) ->
         raise SendingFailed(f"cannot be reached: {_reason(error)}") from None
     except ValueError:
         raise SendingFailed("its URL is not valid", may_retry=False) from None
+
+
+def _split_login(url: str) -> tuple[str, dict[str, str]]:
+    """Return *url* without user and password, and the header that has them."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return url, {}
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+    host = parts.netloc.rpartition("@")[2]
+    header = f"Basic {b64encode(login).decode()}"
+    return urlunsplit(parts._replace(netloc=host)), {"Authorization": header}
 
 
 def _seconds(retry_after: str) -> float:
