@@ -168,7 +168,7 @@ def test_every_primary_of_a_cluster_is_checked(
         assert by_check(asking)["memory"].found == "this user has no permission, on all 3 primaries"
         worker.leave()
         cluster.nodes[1].kill()
-        found = by_check(examine(cluster.url, namespace=namespace, socket_timeout=0.3))
+        found = by_check(examine(cluster.url, namespace=namespace, socket_timeout=2))
         assert found["connection"].status == "ok"
         for check in ("server", "memory", "eviction", "persistence", "clock"):
             assert found[check].status == "failure"

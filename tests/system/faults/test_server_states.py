@@ -19,7 +19,7 @@ from redismetrics.recording import redis_sink
 from redismetrics.recording.backoff import Backoff
 from redismetrics.store import keys
 from tests.fixtures import workers
-from tests.fixtures.servers import Server, wait_until
+from tests.fixtures.servers import PATIENCE, Server, wait_until
 from tests.fixtures.workers import new_worker
 
 pytestmark = pytest.mark.slow
@@ -106,7 +106,7 @@ def loading(server: Server) -> Iterator[None]:
     thread.start()
 
     def is_loading() -> bool:
-        with redis.Redis.from_url(server.socket_url) as admin:
+        with redis.Redis.from_url(server.socket_url, socket_timeout=PATIENCE) as admin:
             try:
                 admin.ping()
             except redis.exceptions.BusyLoadingError:
@@ -120,7 +120,7 @@ def loading(server: Server) -> Iterator[None]:
         yield
     finally:
         with (
-            redis.Redis.from_url(server.socket_url) as admin,
+            redis.Redis.from_url(server.socket_url, socket_timeout=PATIENCE) as admin,
             contextlib.suppress(redis.ResponseError),
         ):
             admin.config_set("key-load-delay", 0)  # Redis 6.2 refuses and needs 3 s
