@@ -173,6 +173,11 @@ class ThreadQueue(DeliveryQueue):
         self._changed = threading.Condition()
         self._pid = os.getpid()
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process is a forked child of the one that made the queue."""
+        return os.getpid() != self._pid
+
     def put(
         self,
         items: Sequence[Item | RedisMetricsError],
@@ -185,7 +190,7 @@ class ThreadQueue(DeliveryQueue):
 
     def close(self) -> None:
         # In a forked child, the lock may be held for ever by a thread that the child does not have.
-        if os.getpid() != self._pid:
+        if self.is_inherited:
             return
         with self._changed:
             super().close()
@@ -199,7 +204,7 @@ class ThreadQueue(DeliveryQueue):
 
     def get(self, timeout: float | None) -> Item | None:
         """Return the next item, or raise a queued error; None after *timeout* s, or once closed."""
-        if os.getpid() != self._pid:
+        if self.is_inherited:
             return None
         until = None if timeout is None else monotonic() + timeout
         with self._changed:

@@ -161,7 +161,7 @@ class Feed:
                         yield from self._catch_up(queue, _MAX_RESUME_BLOCKS)
                         self._mark(queue)
                     yield from self._receive(queue)
-                    self._deliver_summaries(queue)
+                    yield from self._deliver_summaries(queue)
                 except StoreError as error:
                     yield from self._reconnect(queue, error)
         finally:
@@ -434,12 +434,13 @@ class Feed:
         """The server's time."""
         return monotonic() * 1000 + self._offset_ms
 
-    def _deliver_summaries(self, queue: DeliveryQueue) -> None:
+    def _deliver_summaries(self, queue: DeliveryQueue) -> Steps[None]:
         if self._summaries is None:
             return
         now_ms = self._now_ms
         if now_ms >= self._summaries.due_ms:
-            queue.put(self._summaries.end_interval(now_ms))
+            end = partial(self._summaries.end_interval, now_ms)
+            queue.put((yield Compute(end, self._summaries.is_large)))
             self._mark(queue)
 
 

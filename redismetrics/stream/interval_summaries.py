@@ -24,6 +24,10 @@ MIN_INTERVAL = 0.1
 MAX_ROWS = 50_000
 
 
+# Metrics, and rows of one of them, whose summaries take longer than about 2 ms.
+_MANY_METRICS, _MANY_ROWS = 50, 500
+
+
 @dataclass(slots=True)
 class _MetricRows:
     """The rows of one metric in the current interval; a series is an index into *tags*."""
@@ -57,6 +61,13 @@ class IntervalSummaries:
     def due_ms(self) -> int:
         """The end of the current interval."""
         return (self._since_ms // self._width_ms + 1) * self._width_ms
+
+    @property
+    def is_large(self) -> bool:
+        """Whether ending the current interval would block an event loop."""
+        return len(self._metrics) > _MANY_METRICS or any(
+            metric.count > _MANY_ROWS for metric in self._metrics.values()
+        )
 
     def add(
         self, name: str, kind: MetricType, block: Block, tags: list[dict[str, str] | None]

@@ -49,7 +49,7 @@ class Subscription(Generic[S]):
     @property
     def closed(self) -> bool:
         """Whether the subscription has ended, so that `get` will not return anything more."""
-        return self._queue.closed
+        return self._queue.closed or self._queue.is_inherited
 
     def get(self, timeout: float | None = None) -> S | Gap | None:
         """Return the next item; None after *timeout* seconds, or if the subscription is closed.

@@ -3,15 +3,22 @@
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 
 from redismetrics import (
+    Gap,
     InvalidQuery,
     Metrics,
     Summary,
 )
+from redismetrics.columnar import block_codec
+from redismetrics.stream.delivery import DeliveryQueue
+from redismetrics.stream.feed import Feed
+from redismetrics.stream.steps import Compute
 from tests.fixtures.clients import MakeMetrics
 from tests.fixtures.servers import PATIENCE
+from tests.fixtures.streams import crafted
 
 
 def test_summaries_count_every_sample_once(metrics: Metrics, make_metrics: MakeMetrics) -> None:
@@ -75,3 +82,28 @@ def test_samples_and_unknown_forms_cannot_be_summarised_by_name(metrics: Metrics
     for every in (None, 1.0):
         with pytest.raises(InvalidQuery, match=r"^by must be series or name, got 'tag'"):
             metrics.subscribe(every=every, by="tag")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "rows", "is_large"), [(3, 10, False), (100, 1, True), (1, 2_000, True)]
+)
+def test_the_summaries_of_many_metrics_or_rows_are_made_outside_the_event_loop(
+    metrics: int, rows: int, is_large: bool
+) -> None:
+    feed = Feed("ns", every=1.0, queue=1_000)
+    summaries, queue = feed._summaries, DeliveryQueue(1_000)
+    assert summaries is not None
+    # One series for each row.
+    tags: list[dict[str, str] | None] = [{"n": str(number)} for number in range(rows)]
+    block = block_codec.unpack(crafted(rows))
+    block.samples.series = np.arange(rows)
+    for number in range(metrics):
+        summaries.add(f"jobs_{number}", "counter", block, tags)
+    steps = feed._deliver_summaries(queue)
+    step = next(steps)
+    assert isinstance(step, Compute)
+    assert step.is_large == is_large
+    with pytest.raises(StopIteration):
+        steps.send(step.function())
+    found = [queue.take() for _ in range(min(metrics * rows, 1_000))]
+    assert all(isinstance(each, Summary | Gap) for each in found)

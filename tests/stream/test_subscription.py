@@ -264,6 +264,9 @@ def test_samples_of_a_forked_child_arrive(metrics: Metrics) -> None:
             try:
                 metrics.increment("jobs", 3, tags={"who": "child"})
                 metrics.flush()
+                # Otherwise a loop that reads until it is closed would never end and never wait.
+                assert stream.closed
+                assert stream.get(PATIENCE) is None
                 status = 0
             finally:
                 os._exit(status)
