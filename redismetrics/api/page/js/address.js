@@ -48,8 +48,11 @@ function spellHash(view, name, query) {
   return `#/${path}${query.size ? `?${query}` : ""}`;
 }
 
-/** Change parts of the query: null removes a key, a list repeats it. Typing *replaces* history. */
-export function change(values, { replace = false } = {}) {
+/** Change parts of the query: null removes a key, a list repeats it.
+ *
+ * Typing *replaces* history. `zoomOut` goes back to where the query was before it *zooms*.
+ */
+export function change(values, { replace = false, zooms = false } = {}) {
   const { view, name, query } = read();
   for (const [key, value] of Object.entries(values)) {
     query.delete(key);
@@ -58,8 +61,15 @@ export function change(values, { replace = false } = {}) {
   }
   const next = spellHash(view, name, query);
   if (next === location.hash) return;
-  history[replace ? "replaceState" : "pushState"](null, "", next);
+  const state = zooms ? { zooms } : replace ? history.state : null;
+  history[replace ? "replaceState" : "pushState"](state, "", next);
   dispatchEvent(new Event("addresschange"));
+}
+
+/** Show what was shown before a part of it was chosen on the chart; else, remove these *keys*. */
+export function zoomOut(...keys) {
+  if (history.state?.zooms) history.back();
+  else change(Object.fromEntries(keys.map((key) => [key, null])));
 }
 
 /** Return the window of a query at *now*, with an interval that yields about *points* intervals.

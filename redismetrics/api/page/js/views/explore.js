@@ -1,7 +1,7 @@
 /* A PromQL expression, its chart and its values. */
 
 import { h, fill, icon, ICONS, bdi } from "../dom.js";
-import { change, spell, windowOf } from "../address.js";
+import { change, spell, windowOf, zoomOut } from "../address.js";
 import { number, whole } from "../format.js";
 import { Chart } from "../chart/chart.js";
 import { isDark } from "../chart/colors.js";
@@ -56,8 +56,8 @@ export function open(app, route, signal) {
     label: "Result",
     onZoom: (since, until) =>
       since === null
-        ? history.back()
-        : change({ since, until: Math.max(until, since + 60), window: null }),
+        ? zoomOut("since", "until")
+        : change({ since, until: Math.max(until, since + 60), window: null }, { zooms: true }),
   });
   const happened = marksTable(app, chart);
   result.append(happened.element);

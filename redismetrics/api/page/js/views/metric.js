@@ -1,7 +1,7 @@
 /* One metric: its chart, the figures of the window, its tags, and its live samples. */
 
 import { h, fill, refill, icon, ICONS, bdi } from "../dom.js";
-import { change, filters, href, spell, windowOf } from "../address.js";
+import { change, filters, href, spell, windowOf, zoomOut } from "../address.js";
 import { ago, span, whole } from "../format.js";
 import { Chart } from "../chart/chart.js";
 import { controls, choiceOf } from "../parts/controls.js";
@@ -85,10 +85,10 @@ export function open(app, route, signal) {
   const toggle = (key) => change({ [key]: route.query.has(key) ? null : "1" }, { replace: true });
 
   function zoom(since, until) {
-    if (since === null) history.back();
-    else if (route.query.has("x") && route.query.get("x") !== "time")
-      change({ from: since, to: until });
-    else change({ since, until: Math.max(until, since + 60), window: null });
+    const isOfRuns = route.query.has("x") && route.query.get("x") !== "time";
+    if (since === null) zoomOut(...(isOfRuns ? ["from", "to"] : ["since", "until"]));
+    else if (isOfRuns) change({ from: since, to: until }, { zooms: true });
+    else change({ since, until: Math.max(until, since + 60), window: null }, { zooms: true });
   }
 
   async function update(next, { again = false } = {}) {
