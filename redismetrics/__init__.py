@@ -1,6 +1,14 @@
 """Metrics from many processes in one Redis: counters, gauges, histograms and more.
 
-No sample is counted twice, even if a batch is sent again.
+    import redismetrics as rm
+
+    rm.increment("orders", tags={"shop": "de"})
+    rm.gauge("queue_depth", 42)
+    rm.histogram("checkout_ms", 12.5)
+    rm.query("orders", aggregation="sum", window="1h", group_by="shop")
+
+The functions use a default client: its server is REDISMETRICS_URL, or what `configure` sets. No
+sample is counted twice, even if a batch is sent again.
 """
 
 from .client.async_metrics import AsyncMetrics
