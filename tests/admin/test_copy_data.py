@@ -128,7 +128,7 @@ def test_a_copy_interrupted_at_any_round_trip_can_be_repeated(
     namespace: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before a trip, and after it: what was sent was done, and nobody heard of it."""
+    """Before a round trip, and after it: the commands were executed, but the reply was lost."""
     metrics = make_metrics(url)
     metrics.histogram("took_ms", 2, tags={"queue": "mail"})
     metrics.increment("jobs", 2)

@@ -1,4 +1,4 @@
-"""The two sides of a copy: who uses them, the lock, and whom errors name."""
+"""The two sides of a copy: who uses them, the lock, and the side that errors name."""
 
 from collections.abc import Callable
 

@@ -380,7 +380,7 @@ def test_values_of_processes_are_copied(
 def test_the_documented_permissions_are_enough(
     make_metrics: MakeMetrics, fresh_server: Callable[..., Server], cluster: Cluster, namespace: str
 ) -> None:
-    """What it needs at the target it needs also to delete what an interrupted copy left."""
+    """Deleting an interrupted copy needs the same permissions at the target as copying."""
     server = fresh_server(port=True)
     with server.client() as admin:
         admin.execute_command(

@@ -6,7 +6,7 @@ from redismetrics.alerts.engine import RuleAnswer, Sample
 
 
 class ScriptedEngine:
-    """Answers each expression with the series that the test gave for it."""
+    """Answers each expression with the series that the test has set for it."""
 
     def __init__(self) -> None:
         self.answers: dict[str, RuleAnswer] = {}

@@ -27,7 +27,7 @@ class Receiver:
         return [body for _, body, _ in self.posts]
 
     def wait_for(self, count: int, timeout: float = PATIENCE) -> None:
-        """Wait until *count* requests came."""
+        """Wait until *count* requests have arrived."""
         with self.came:
             assert self.came.wait_for(lambda: len(self.posts) >= count, timeout), self.posts
 

@@ -88,7 +88,7 @@ def alertmanager(folder: Path, webhook: str) -> Iterator[str]:
 
 
 def firing_times(at: str, alert: str, start: float, end: float) -> list[tuple[float, float]]:
-    """Return from when to when an alert fired, by the series `ALERTS`."""
+    """Return when an alert started and stopped firing, by the series `ALERTS`."""
     query = urllib.parse.urlencode(
         {
             "query": f'sum(ALERTS{{alertname="{alert}",alertstate="firing"}})',

@@ -1,4 +1,4 @@
-"""When Alertmanagers get an alert, and what."""
+"""When an alert is sent to Alertmanagers, and with what content."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Rules whose texts, or whose evaluation, nobody has thought of: all others go on."""
+"""Rules with unforeseen texts or evaluations do not affect other rules."""
 
 from collections.abc import Iterator
 from typing import Any

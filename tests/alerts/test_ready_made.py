@@ -11,7 +11,7 @@ from redismetrics.errors import InvalidQuery
 
 
 def outcome(folder: Path, rules: str, interval: str, series: str, tests: str) -> list[str]:
-    """Return what fails of *tests* with the rules on *series*."""
+    """Return the failures of *tests* with the rules on *series*."""
     (folder / "rules.yml").write_text(rules)
     (folder / "test.yml").write_text(
         f"rule_files: [rules.yml]\nevaluation_interval: {interval}\ntests:\n"

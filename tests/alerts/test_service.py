@@ -1,4 +1,4 @@
-"""The whole way: samples in Redis, rules in a file, a notification over HTTP."""
+"""End to end: samples in Redis, rules in a file, a notification over HTTP."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What Redis holds of alerts is not what we wrote: the rest goes on."""
+"""Unreadable data of alerts in Redis does not affect the rest."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -55,7 +55,7 @@ def fields(admin: redis.Redis, namespace: str) -> dict[bytes, bytes]:
 
 
 def go_on(client: Client, namespace: str) -> None:
-    """Go on in another process, as after a restart, and look at all that shows alerts."""
+    """Continue in another process, as after a restart, and check everything that shows alerts."""
     other = Process(client, namespace, "a")
     assert other.pass_at(START + 3 * MINUTE, ({"job": "x"}, 1.0), ({"job": "y"}, 1.0))
     groups = run(client, load_groups(namespace))

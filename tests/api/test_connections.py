@@ -62,7 +62,7 @@ def test_head_must_arrive_in_time(metrics: Metrics, before: bytes) -> None:
 
 
 def test_written_data_must_be_read_in_time(metrics: Metrics) -> None:
-    """Also by an application whose responses have no limit of time of their own."""
+    """Also by an application whose responses have no time limit of their own."""
     ended = threading.Event()
 
     application = create_app(metrics, limits=Limits(send_seconds=0.2))

@@ -1,4 +1,4 @@
-"""What a server process gives back to the system."""
+"""Memory that a server process returns to the system."""
 
 import ctypes
 import subprocess

@@ -1,4 +1,4 @@
-"""What the web page offers to copy: it means the query that is shown, whatever its texts are."""
+"""What the web page offers to copy: it is equivalent to the current query, whatever its texts."""
 
 import shlex
 import subprocess

@@ -99,7 +99,7 @@ def test_names_labels_values_and_functions_are_completed(browser: Any, address: 
         field.focus()
 
         def take(written: str, offered: str, kind: str) -> None:
-            """Write something, choose what is offered by arrow keys, and take it."""
+            """Type something, select a suggestion with the arrow keys, and accept it."""
             page.keyboard.type(written)
             text = re.compile(f"^{re.escape(offered + kind)}$")
             option = page.get_by_role("option").filter(has_text=text)

@@ -82,7 +82,7 @@ def address(recorded: Metrics) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def window() -> dict[str, int]:
-    """Whole minutes that are over."""
+    """Complete minutes in the past."""
     until = int(NOW) // 60 * 60
     return {"since": until - 60 * MINUTES, "until": until}
 

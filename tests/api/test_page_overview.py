@@ -53,7 +53,7 @@ def many(server: Server) -> Iterator[str]:
 
 
 def settled(page: Any) -> None:
-    """Wait until the rows in sight have their figures."""
+    """Wait until the visible rows have their figures."""
     expect(page.locator(".lines .metric").first).to_be_visible()
     expect(page.locator(".waiting")).to_have_count(0)
 
@@ -108,7 +108,7 @@ def test_filters_by_name_type_and_tag(browser: Any, few: str) -> None:
 
 
 def test_rates_wait_for_a_stream_that_is_behind(browser: Any, few: str) -> None:
-    """What has not come yet must not look like a drop."""
+    """Data that has not arrived yet must not look like a drop."""
     totals = """async () => {
       const { Rates } = await import(new URL("ui/x/js/rates.js", document.baseURI));
       const rates = new Rates(1000);

@@ -157,7 +157,7 @@ def test_samples_beyond_the_buffer_are_reported(url: str, namespace: str) -> Non
 def leaving(
     namespace: str, fresh_server: Callable[..., Server]
 ) -> Iterator[tuple[Server, Metrics, str]]:
-    """A server that is killed after it said that it is there, the client and its application."""
+    """A server that is killed after it has reported to be up, the client and its application."""
     server = fresh_server()
     with Metrics(server.url, namespace=namespace, flush_interval=NEVER) as metrics:
         app = create_app(metrics, allow_write=True, limits=Limits(wait_seconds=0.2))

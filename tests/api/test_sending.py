@@ -162,7 +162,7 @@ def test_a_piece_that_is_not_accepted_ends_the_response(size: int) -> None:
 
 
 class JumpingSelector(selectors.DefaultSelector):
-    """Advances the time of an event loop to its next timer when nothing else is to be done."""
+    """Advances the time of an event loop to its next timer when there is nothing else to do."""
 
     now = 0.0
 
@@ -175,7 +175,7 @@ class JumpingSelector(selectors.DefaultSelector):
 
 @pytest.mark.parametrize(("pause", "complete"), [(0.3, True), (0.9, False)])
 def test_a_response_must_be_read_at_a_rate_as_a_whole(pause: float, complete: bool) -> None:
-    """Each piece is taken within the time for a piece. 1 MB may take 10 s more than that."""
+    """Each piece is read within the time limit of a piece. 1 MB may take 10 s longer."""
     size, sent, ended = 1_000_000, [], []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

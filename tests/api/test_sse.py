@@ -307,7 +307,7 @@ def test_slow_client_gets_missed_where_samples_are_missing(
 
 
 async def wait_until_received(metrics: Metrics, server: Server) -> None:
-    """Wait until a stream that began later has received a sample: then the client's has, too."""
+    """Wait until a stream that started later has received a sample: then the client's has, too."""
     async with AsyncMetrics(metrics=metrics).subscribe("probe") as later:
         metrics.increment("probe")
         await asyncio.to_thread(metrics.flush)

@@ -1,4 +1,4 @@
-"""`worker` with an archive and pushes beside it: the same code, and no way to stop the worker."""
+"""`worker` with an archive and pushes beside it: the same code, and they cannot stop the worker."""
 
 import re
 import signal

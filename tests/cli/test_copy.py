@@ -196,5 +196,5 @@ def test_the_example_of_the_scaling_page_prints_its_output(
 
 
 def alike(printed: str) -> str:
-    """Without what differs from run to run: the bytes of times, and seconds."""
+    """Remove what differs between runs: the bytes of times, and seconds."""
     return re.sub(r"\d+\tsame|in [0-9.]+ s", "", printed)

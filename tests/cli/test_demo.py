@@ -129,7 +129,7 @@ def test_promtool_accepts_the_page_of_the_demo(outcome: dict[str, Any]) -> None:
 @needs_server
 @needs_proc
 def test_the_demo_at_a_terminal_shows_a_bar_and_tables(home: Home) -> None:
-    """Run as pip's console script is, from a file that the spawned processes import again."""
+    """Run like pip's console script, from a file that the spawned processes import again."""
     script = home.folder / "redismetrics"
     script.write_text(CONSOLE_SCRIPT)
     code, out = at_a_terminal(home, [sys.executable, str(script), "demo", "--seconds", "1"])

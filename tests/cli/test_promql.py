@@ -1,4 +1,4 @@
-"""The command promql, beside the results of the API."""
+"""The command promql, compared with the results of the API."""
 
 import json
 import time

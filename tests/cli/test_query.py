@@ -1,4 +1,4 @@
-"""The commands that query and delete, beside the results of the API."""
+"""The commands that query and delete, compared with the results of the API."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the tests of `AsyncMetrics` share."""
+"""Helpers shared by the tests of `AsyncMetrics`."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any

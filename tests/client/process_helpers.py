@@ -1,4 +1,4 @@
-"""Gauges per process: what the tests of them share."""
+"""Helpers shared by the tests of gauges per process."""
 
 from redismetrics import Metrics
 from redismetrics.columnar.process_values import BEAT_SECONDS, GONE_MS
@@ -9,14 +9,14 @@ GONE = GONE_MS / 1000 + 1
 
 
 def pass_time(metrics: Metrics, seconds: float) -> None:
-    """Let time pass for a client, as far as it decides when values are repeated."""
+    """Let time pass for a client's decision on when values are repeated."""
     recorder = metrics._recorder
     now = recorder.steady_clock() + seconds
     recorder.steady_clock = lambda: now
 
 
 def send(metrics: Metrics) -> None:
-    """Send what is due now, as the client's threads do at their next look."""
+    """Send what is due now, as the client's threads do at their next check."""
     assert metrics._sink._send_once(monotonic() + PATIENCE)
 
 

@@ -27,7 +27,7 @@ def public(of: Any) -> set[str]:
 
 
 def asking() -> set[str]:
-    """Return the methods that ask Redis something: those of the parts of the client."""
+    """Return the methods that query Redis: those of the parts of the client."""
     parts = {AsyncQueries, *AsyncMethods.__subclasses__()}
     return {name for part in parts if issubclass(AsyncMetrics, part) for name in public(part)}
 

@@ -161,7 +161,7 @@ def test_a_task_that_is_cancelled_while_it_closes_a_subscription_ends(
 def test_an_error_of_a_stream_that_is_closed_already_is_not_logged(
     ametrics: AsyncMetrics, run: Run, caplog: pytest.LogCaptureFixture, is_closed: bool
 ) -> None:
-    """As from a connection that another thread closes."""
+    """Like an error of a connection that another thread closes."""
 
     async def work() -> None:
         feed = Feed("ns", "jobs", queue=1)

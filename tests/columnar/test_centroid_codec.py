@@ -1,4 +1,4 @@
-"""Means of centroids as steps: how near they come back."""
+"""Means of centroids as steps: how accurately they are restored."""
 
 import numpy as np
 import pytest

@@ -83,7 +83,7 @@ def test_stored_exact_samples_give_exact_percentiles(url: str, namespace: str) -
 
 
 def rank_error(values: Any, found: float, p: float) -> float:
-    """Return how far the rank of *found* among *values* is from *p*, in per cent."""
+    """Return the distance of the rank of *found* among *values* from *p*, in percent."""
     below, upto = (
         100 * np.searchsorted(np.sort(values), found, side=side) / len(values)
         for side in ("left", "right")

@@ -116,7 +116,7 @@ def numbered(given: Sequence[Family]) -> list[Family]:
 
 
 def check(page: str, given: Sequence[Family], openmetrics: bool) -> None:
-    """Hold *page*, as its parser reads it, to *given*, knowing nothing of how names are made."""
+    """Compare *page*, as its parser reads it, with *given*, without knowing how names are made."""
     read_families = {
         int(family.documentation.split()[0]): family for family in read(page, openmetrics).values()
     }

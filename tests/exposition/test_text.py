@@ -168,7 +168,7 @@ def test_any_tag_value_comes_back_exactly(value: str, openmetrics: bool) -> None
 
 
 def test_series_that_differ_by_an_empty_tag_are_merged() -> None:
-    """To Prometheus an empty label is none, so it would keep one of the two and say nothing."""
+    """For Prometheus an empty label is no label, so it would silently keep one of the two."""
     jobs = counter(
         "jobs",
         ({"a": ""}, 2),

@@ -1,4 +1,4 @@
-"""The ASGI middleware: when a request ends, and what it passes on."""
+"""The ASGI middleware: when a request ends, and what is passed on."""
 
 import asyncio
 import warnings

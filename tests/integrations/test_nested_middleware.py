@@ -157,7 +157,7 @@ def test_cancelled_request_counts_as_499(
 
 def test_status_of_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     class Cancelled(BaseException):
-        """Like that of trio, which need not be installed."""
+        """Like trio's, which need not be installed."""
 
     monkeypatch.setitem(sys.modules, "trio", type("trio", (), {"Cancelled": Cancelled}))
     for error in (asyncio.CancelledError(), Cancelled(), GeneratorExit()):

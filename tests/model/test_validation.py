@@ -1,4 +1,4 @@
-"""Names, types, values and tags that are accepted, and as what."""
+"""Names, types, values and tags that are accepted, and how they are stored."""
 
 import array
 import math

@@ -38,14 +38,14 @@ def duration(text: str) -> int:
 
 
 def number(text: str) -> float | None:
-    """Return the number that a script writes, None if it is none."""
+    """Return the number in a script's notation, or None if it is not a number."""
     if not re.fullmatch(_NUMBER, text.strip(), re.IGNORECASE):
         return None
     return float(text)
 
 
 def quoted(text: str, at: int) -> tuple[str, int]:
-    """Return the string that begins at *at*, and the index behind it."""
+    """Return the string that begins at *at*, and the index after it."""
     mark, found, at = text[at], "", at + 1
     while text[at] != mark:
         if text[at] == "\\" and mark != "`":

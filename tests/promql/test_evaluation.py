@@ -1,4 +1,4 @@
-"""Evaluation where Prometheus' scripts do not look: lookback, kinds of answers, notes."""
+"""Evaluation that Prometheus' scripts do not cover: lookback, kinds of answers, notes."""
 
 import subprocess
 import sys

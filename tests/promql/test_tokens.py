@@ -1,4 +1,4 @@
-"""Bounds before the parser, and the places of errors."""
+"""Limits checked before the parser, and the positions of errors."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What promql-parser does not know: calculated durations, `anchored`, `smoothed`, `info`."""
+"""Syntax unknown to promql-parser: calculated durations, `anchored`, `smoothed`, `info`."""
 
 import pytest
 

@@ -18,7 +18,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 class Receiver:
-    """Posts that came, and what they are answered: *answers* one after the other, then 200."""
+    """Received posts, and the replies to them: *answers* one after another, then 200."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []

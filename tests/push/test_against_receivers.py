@@ -56,7 +56,7 @@ def elsewhere(url: str, namespace: str) -> Iterator[Metrics]:
 
 @contextmanager
 def pushing(metrics: Metrics, *targets: str) -> Iterator[PushService]:
-    """Push meanwhile, as another process would."""
+    """Push in the meantime, as another process would."""
     senders = [PushSender(each, LABELS) for each in parse_targets(targets, Credentials())]
     options = PushOptions(INTERVAL, backoff=Backoff(INTERVAL, INTERVAL))
     context, settings = metrics.internals.query_context, metrics.settings
@@ -95,7 +95,7 @@ def asked(at: str) -> Page:
 
 @contextmanager
 def running_victoria(folder: Path, port: int) -> Iterator[str]:
-    """Run VictoriaMetrics; in the same folder it goes on with the data of the last time."""
+    """Run VictoriaMetrics; in the same folder, it continues with its previous data."""
     program = shutil.which("victoria-metrics")
     if program is None:
         pytest.skip("needs the program victoria-metrics: apt-get install victoria-metrics")

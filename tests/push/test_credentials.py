@@ -1,4 +1,4 @@
-"""Credentials: headers out of files and the environment."""
+"""Credentials: headers from files and the environment."""
 
 from pathlib import Path
 

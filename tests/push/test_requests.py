@@ -50,7 +50,7 @@ def written(snapshot: TotalsSnapshot, labels: dict[str, str] | None = None) -> S
 
 
 def shown(page: str) -> Samples:
-    """Return the samples of a page without empty labels, which to Prometheus are none."""
+    """Return the samples of a page without empty labels, which are no labels for Prometheus."""
     return {
         (name, frozenset(pair for pair in labels if pair[1])): value
         for (name, labels), value in samples(page, openmetrics=False).items()

@@ -68,7 +68,7 @@ def running(service: PushService) -> Iterator[PushService]:
 
 
 def totals(receiver: Receiver) -> list[tuple[float, int]]:
-    """Return value and time of each sample of `jobs_total` that came by remote write."""
+    """Return value and time of each sample of `jobs_total` received by remote write."""
     return [
         (sample.value, sample.timestamp)
         for body in receiver.bodies

@@ -1,4 +1,4 @@
-"""Targets: what a URL of the command line says, and what it may not say."""
+"""Targets: what a URL on the command line may and may not contain."""
 
 import pytest
 

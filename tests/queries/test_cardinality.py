@@ -327,7 +327,7 @@ def test_delete_series_requires_a_name_and_tags(make: Make) -> None:
 def test_delete_series_deletes_from_a_metric_that_is_being_recorded(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch before the deletion goes with the series; what comes later is of a new one."""
+    """A batch before the deletion is deleted with the series; later samples belong to a new one."""
     metrics, busy = make(), make()
     for number in range(3):
         metrics.increment("jobs", tags={"user": str(number)})

@@ -204,7 +204,7 @@ def test_namespace_of_another_format_is_an_error(server: Server, url: str, names
 
 
 def test_a_change_is_no_older_than_its_base(metrics: Metrics) -> None:
-    """The change's block is older than its sample, which a window finds all the same."""
+    """The change's block is older than its sample, which a window still finds."""
     now = round(time.time(), 3)
     metrics.gauge("depth", 5, timestamp=now + 200)
     metrics.flush()

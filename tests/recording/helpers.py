@@ -1,4 +1,4 @@
-"""What the tests of recording share."""
+"""Helpers shared by the tests of recording."""
 
 import json
 import random

@@ -1,6 +1,6 @@
 """The clock of a recording process, or the server's, is set while samples are recorded.
 
-Once the clocks agree, all samples are stored, with and without timestamps of their own.
+Once the clocks agree, all samples are stored, with and without explicit timestamps.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""The collector: with which time it stamps counters, and drains from many threads."""
+"""The collector: the timestamps of counters, and draining from many threads."""
 
 import threading
 import time

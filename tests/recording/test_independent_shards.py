@@ -1,4 +1,4 @@
-"""The shards of a cluster are sent independently: a primary that is away delays only its own."""
+"""The shards of a cluster are sent independently: an unreachable primary delays only its own."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,7 +14,7 @@ from tests.recording.helpers import NEVER, Make, balanced
 
 @pytest.fixture
 def breakable(fresh_server: Callable[..., Server]) -> Iterator[Cluster]:
-    """A cluster of three primaries that goes on without one of them."""
+    """A cluster of three primaries that keeps running without one of them."""
     cluster = Cluster(fresh_server)
     for number in range(3):
         cluster.command(number, "CONFIG", "SET", "cluster-require-full-coverage", "no")

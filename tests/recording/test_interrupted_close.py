@@ -1,4 +1,4 @@
-"""Ctrl-C in `close()`: what is left is counted and logged, and the next `close()` goes on."""
+"""Ctrl-C in `close()`: the rest is counted and logged, and the next `close()` continues."""
 
 import logging
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The namespace's configuration survives the loss of Redis' data, as long as a writer goes on."""
+"""The namespace's configuration survives the loss of Redis' data while a writer is running."""
 
 from collections.abc import Callable
 

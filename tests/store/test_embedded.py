@@ -59,7 +59,7 @@ def folder(tmp_path, runtime):
 
 @pytest.fixture
 def client(folder):
-    """Start processes that join, tell the server's pid, and leave at the end of their input."""
+    """Start processes that join, report the server's pid, and leave at the end of their input."""
     processes = []
 
     def start():

@@ -1,4 +1,4 @@
-"""The garbage collector rests while replies are decoded, and never longer."""
+"""The garbage collector is paused while replies are decoded, and never longer."""
 
 import gc
 import os

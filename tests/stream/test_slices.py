@@ -50,7 +50,7 @@ def raw(metrics: Metrics) -> redis.Redis:
 def test_a_slice_is_read_once_more_only_if_blocks_of_it_are_removed(
     raw: redis.Redis, namespace: str, metrics: Metrics, is_in_slice: bool, times: int
 ) -> None:
-    """And not for ever: metrics that are recorded all the time lose blocks all the time."""
+    """And not forever: metrics that are recorded all the time lose blocks all the time."""
     for value in range(3):
         send(metrics, "jobs", value)
     log, recorded = keys.metric(namespace, 0, "jobs").log, keys.shard(namespace, 0).recorded

@@ -45,7 +45,7 @@ def test_subscribe_returns_when_subscribed(
 def test_all_subscriptions_of_a_namespace_are_one_pattern_in_redis(
     server: Server, metrics: Metrics, other: Metrics
 ) -> None:
-    """Redis compares each message with every pattern, whichever namespace it is of."""
+    """Redis compares each message with every pattern of every namespace."""
     before = patterns(server)
     with ExitStack() as stack:
         streams = [
@@ -140,7 +140,7 @@ def test_get_without_timeout_waits_for_an_item(metrics: Metrics, other: Metrics)
 
 
 def test_close_from_another_thread_ends_an_iteration(metrics: Metrics, other: Metrics) -> None:
-    """Whatever it does at that moment: waiting, reading, or reading the series."""
+    """Whatever it is doing at that moment: waiting, reading, or reading the series."""
     for number in range(12):
         stream = metrics.subscribe()
         found: list[Any] = []

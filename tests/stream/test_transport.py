@@ -1,4 +1,4 @@
-"""The drivers perform the steps of feeds and relays: results and errors go back, in both alike."""
+"""Both drivers perform the steps of feeds and relays, and return results and errors alike."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,5 @@
-"""A newer version writes what FORMAT 2 has room for: this one skips, counts, keeps and deletes it.
+"""A newer version writes what FORMAT 2 reserves room for: this one skips, counts, keeps and deletes
+it.
 
 Nothing of it is lost, and nothing that this version records becomes wrong.
 """

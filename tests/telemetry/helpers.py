@@ -1,4 +1,4 @@
-"""An event, and the one sample that it became."""
+"""An event, and the one sample recorded for it."""
 
 from redismetrics import Metrics, Sample
 

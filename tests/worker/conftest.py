@@ -65,7 +65,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def swept(moving_server: Server, namespace: str) -> Iterator[tuple[Metrics, redis.Redis]]:
-    """Yield a client with short retentions, and two series of which nothing is kept any more."""
+    """Yield a client with short retentions, and two series whose data has all expired."""
     with (
         Metrics(
             moving_server.url,

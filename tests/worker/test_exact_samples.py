@@ -17,7 +17,7 @@ DAY = 86_400
 
 @pytest.fixture
 def worked(make: Make, admin: redis.Redis, namespace: str) -> Callable[..., None]:
-    """Return a function that does all that is due; with ``all``, also what is due later."""
+    """Return a function that does all work that is due; with ``all``, also work due later."""
     worker = make()
 
     def work(what: str = "") -> None:

@@ -105,7 +105,7 @@ class Oracle:
         self.rows: dict[tuple[int, int], Row] = defaultdict(Row)
 
     def add(self, recorded: Iterable[Sample], came: Samples) -> None:
-        """Add recorded samples, and the rows that came of them: the same, or compressed."""
+        """Add recorded samples, and the rows made from them: the same, or compressed."""
         for sample in recorded:
             self.rows[sample.time // MINUTE * MINUTE, sample.series].samples.append(sample)
         for row in range(len(came)):

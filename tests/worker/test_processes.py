@@ -1,4 +1,4 @@
-"""Values of processes that are gone become one field of each series."""
+"""Values of dead processes become one field of each series."""
 
 import struct
 from collections.abc import Callable, Iterator

@@ -225,7 +225,7 @@ def test_metrics_with_many_changes_are_sealed_first(
 
 @pytest.mark.slow
 def test_a_history_of_months_is_sealed(url: str, namespace: str, make: Make) -> None:
-    """Redis gives a script at most some thousand values of one command at once."""
+    """Redis returns at most several thousand values of one command to a script."""
     hours, long = 3_000, 400 * 86_400.0
     long_kept = {f"{each}_retention": long for each in ("raw", "minute", "hour", "day")}
     with Metrics(

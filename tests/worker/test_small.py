@@ -1,4 +1,4 @@
-"""Few samples merged in plain Python give the bytes that numpy gives."""
+"""A few samples merged in plain Python yield the same bytes as numpy."""
 
 import random
 
@@ -93,7 +93,7 @@ def test_samples_are_counted_by_hour_as_many_are() -> None:
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))]
 )
 def test_damaged_data_is_left_to_numpy(seed: int) -> None:
-    """What is damaged is refused, or gives what numpy makes of it."""
+    """Damaged data is rejected, or gives the same result as numpy."""
     rng = random.Random(seed)
     for _ in range(1_500):
         blocks = [block(some(rng, rng.randint(1, 5)), ids=[5, 7, 8, 19])]

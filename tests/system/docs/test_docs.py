@@ -1,4 +1,4 @@
-"""What the documentation and the comments say of the code: settings, public names, Lua heads."""
+"""What the documentation and comments say about the code: settings, public names, Lua heads."""
 
 import re
 import subprocess

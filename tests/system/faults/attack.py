@@ -88,7 +88,7 @@ class Report:
 
     @property
     def wrong(self) -> list[str]:
-        """What must not be, as text."""
+        """Return the violations, as text."""
         found = [f"no answer to {kind}" for kind in HONEST if not self.answers.get(kind)]
         if not self.recorded == self.stored == self.found:
             found.append(
