@@ -164,7 +164,7 @@ def _without_series(rule: Rule, now: int, alert: Alert) -> Alert | None:
 
 
 def over(now: int, alert: Alert) -> Alert | None:
-    """Return an alert that is over at *now*, as long as receivers are told so; else None."""
+    """Return an alert that is over at *now*, as long as receivers are informed; otherwise None."""
     if alert.state == PENDING:
         return None
     if alert.state == FIRING:

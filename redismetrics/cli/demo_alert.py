@@ -18,7 +18,7 @@ _LATER_MS = 120_000
 
 
 def run_alert(metrics: Metrics) -> list[dict[str, Any]] | None:
-    """Evaluate the rule now and as of two minutes from now; return its alerts' state changes.
+    """Evaluate the rule for now and for two minutes from now; return its alerts' state changes.
 
     Return None if the extra `alerts` is not installed.
     """

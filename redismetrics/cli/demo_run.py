@@ -292,7 +292,7 @@ def _call(metrics: Metrics, method: str, *args: Any, **options: Any) -> Call:
 def _signals_blocked() -> Iterator[None]:
     """Block signals such as Ctrl-C: an interrupted start or stop would leave a server or a folder.
 
-    Processes started meanwhile never receive these signals; their parent ends them.
+    Processes started in the meantime never receive these signals; their parent ends them.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield

@@ -234,7 +234,7 @@ def _connect_at_exit() -> None:
         return
     try:
         client().close(EXIT_TIMEOUT)
-    except Exception as error:  # noqa: BLE001 - such as of an import that is not possible any more
+    except Exception as error:  # noqa: BLE001 - such as of an import that is no longer possible
         waiting = sum(made._recorder.waiting() for made in started)
         log.warning("closed with %d samples never sent: %s", waiting, error)
 

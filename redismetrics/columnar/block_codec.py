@@ -133,7 +133,7 @@ def latest_time(data: bytes, *, look_inside: bool = False) -> int:
         if cut_ms <= latest:
             return int(latest)
         if look_inside:
-            # The time of centroids is that of the newest value in their summary.
+            # The time of centroids is the time of the newest value in their summary.
             cut_ms = min(cut_ms, _latest_inside(data, at))
         return max(int(latest), cut_ms)
     except (struct.error, FormatMismatch, ValueError, OverflowError):

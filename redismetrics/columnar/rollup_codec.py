@@ -33,7 +33,7 @@ VERSION, PLAIN = 1, 2
 # Version, rows, points, base slot.
 _HEAD = struct.Struct("<BIIq")
 
-# Summary columns that are decoded on first use. A uniform row has none of the last four, which
+# Summary columns that are decoded on first use. A uniform row lacks the last four, which
 # follow from count and low.
 _LATER = ("last_ms", "low", "total", "m2", "high", "last")
 _OF_SEVERAL = _LATER[2:]

@@ -37,7 +37,7 @@ def family_names(families: Iterable[Family]) -> list[str]:
         elif kind == "info":
             clean = clean.removesuffix("_info") or clean
         elif kind == "stateset":
-            # The name is also that of a label.
+            # The name is also the name of a label.
             clean = clean.replace(":", "_")
         name, number = clean, 1
         while not taken.isdisjoint(claims := [name + suffix for suffix in _SUFFIXES[kind]]):

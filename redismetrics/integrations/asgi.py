@@ -103,7 +103,9 @@ class MetricsMiddleware:
             finish()
 
     async def _pass_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the lifespan to the application; answer it here if that has none, as Django."""
+        """Pass the lifespan to the application; answer it here if it does not support one, like
+        Django.
+        """
         has_lifespan = False
 
         async def note_and_receive() -> Message:

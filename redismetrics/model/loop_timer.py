@@ -25,7 +25,7 @@ def call_later(
         return loop.call_later(seconds, callback).cancel
 
     def call() -> None:
-        with suppress(RuntimeError):  # the loop ended meanwhile
+        with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(callback)
 
     timer = threading.Timer(seconds, call)

@@ -166,7 +166,7 @@ class Calls:
             case "label_replace":
                 return label_functions.replace_label(self.arguments[0], *self.texts())
             case "start_timestamp":
-                # Unknown, as of all series without start timestamps.
+                # Unknown, as for all series without start timestamps.
                 vector: Vector = self.arguments[0]
                 return vector.with_values(np.zeros(vector.values.shape))
             case "timestamp":

@@ -44,7 +44,7 @@ def replace_label(
 
 
 def _expanded(replacement: str, match: Any) -> list[str]:
-    """Return the parts of a replacement: what is between references, and what these stand for."""
+    """Return the parts of a replacement: the text between references, and their values."""
     parts, at = [], 0
     for reference in _REFERENCE.finditer(replacement):
         parts += [replacement[at : reference.start()], _group(match, reference[1] or reference[2])]

@@ -392,7 +392,8 @@ def _select_samples(samples: Samples, positions: Ints) -> Samples:
     """Return the samples of the selected series, with positions instead of ids."""
     last = len(positions) - 1
     if samples.series.max() > last:
-        # Damaged: no series of the chunk has such an id. The last position is that of no series.
+        # Damaged: no series of the chunk has such an id. The last position does not belong to a
+        # series.
         samples = replace(samples, series=np.minimum(samples.series, last))
     return samples.of_series(positions)
 

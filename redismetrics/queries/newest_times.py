@@ -52,7 +52,7 @@ def _commands(
     for name, (newest, sealed) in progress.items():
         shard = keys.shard_of(name, shards)
         if newest > sealed:
-            # First, because what is sealed before the log is read is then in the minutes.
+            # First, because blocks sealed before the log is read are then in the minutes.
             log = keys.log(namespace, shard, name)
             commands.append(("ZRANGEBYSCORE", log, b"(%d" % sealed, "+inf"))
         commands.append(("HGET", keys.state(namespace, shard, name), "newest"))

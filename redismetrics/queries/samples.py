@@ -128,7 +128,7 @@ def _newest_of(
     samples: list[Sample] = []
     for reach in _REACHES:
         since_ms = max(first_ms, until_ms - reach)
-        # Free those of the shorter search.
+        # Free the samples of the shorter search.
         samples = []
         samples = yield from _read_samples(context, query, names, since_ms, skipped)
         # Samples that represent several inexactly stored ones are listed once.

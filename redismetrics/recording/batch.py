@@ -182,7 +182,7 @@ def split(batch: MetricBatch, first: int, then: int) -> list[MetricBatch]:
     if n <= first:
         return [batch]
     edges = [0, *range(first, n, then), n]
-    # Work these out for all series at once: it takes about as long as for those of one part.
+    # Compute these for all series at once, which takes about as long as for one part.
     changes = None if batch.budget else batch.changes or changes_of(batch, batch.samples)
     parts = []
     for at, samples in enumerate(batch.samples.split(edges)):

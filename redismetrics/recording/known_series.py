@@ -26,7 +26,7 @@ class KnownSeries:
     stamp: bytes = b""
     definition: Definition | None = None
     # Recent batches by first series: all of their series, and their packed ids. A process records
-    # the same series again and again, so its batches are alike.
+    # the same series again and again, so its batches are similar.
     _packed: dict[bytes, tuple[list[bytes], bytes]] = field(default_factory=dict)
 
     def learn(

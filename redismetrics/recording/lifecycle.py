@@ -15,7 +15,7 @@ from .sink import Sink
 
 # Total seconds for all clients of a process to send their last samples.
 EXIT_TIMEOUT = 2.0
-# Lower than those of others, so that samples from their finalizers are sent as usual.
+# Lower than other priorities, so that samples from their finalizers are sent as usual.
 EXIT_PRIORITY = -1_000
 
 _sinks: "weakref.WeakSet[Sink]" = weakref.WeakSet()

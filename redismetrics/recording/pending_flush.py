@@ -97,7 +97,7 @@ async def await_(sink: Flushable, timeout: float) -> None:
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
     def notify() -> None:
-        with suppress(RuntimeError):  # the loop ended meanwhile
+        with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(changed.set)
 
     queue = sink.send_queue

@@ -26,7 +26,7 @@ class pausing_gc:  # noqa: N801
             _pauses.discard(self)
 
 
-# Pauses because of which the collector is off. A set, since one may begin while another one ends.
+# Pauses that keep the collector off. A set, because one may begin while another one ends.
 _pauses: set[pausing_gc] = set()
 
 

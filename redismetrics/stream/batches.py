@@ -1,4 +1,4 @@
-"""Batches of blocks: what is not known of their metrics is read in one go."""
+"""Batches of blocks: unknown data of their metrics is read together."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

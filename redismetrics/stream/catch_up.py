@@ -19,7 +19,7 @@ from redismetrics.store.replies import STAMP_BYTES, read_now_ms, reading
 # several commands per metric, however few blocks it has.
 SLICE_BLOCKS = 512
 
-# Maximum number of reads of a slice from which blocks are removed meanwhile.
+# Maximum number of reads of a slice from which blocks are removed in the meantime.
 _CUT_ATTEMPTS = 3
 
 

@@ -175,7 +175,7 @@ class ThreadQueue(DeliveryQueue):
 
     @property
     def is_inherited(self) -> bool:
-        """Whether this process is a forked child of the one that made the queue."""
+        """Whether this process is a forked child of the one that created the queue."""
         return os.getpid() != self._pid
 
     def put(

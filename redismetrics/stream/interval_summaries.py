@@ -24,7 +24,7 @@ MIN_INTERVAL = 0.1
 MAX_ROWS = 50_000
 
 
-# Metrics, and rows of one of them, whose summaries take longer than about 2 ms.
+# Numbers of metrics, and of rows of one metric, whose summaries take longer than about 2 ms.
 _MANY_METRICS, _MANY_ROWS = 50, 500
 
 

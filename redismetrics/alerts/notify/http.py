@@ -94,7 +94,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) ->
 
 
 def _split_login(url: str) -> tuple[str, dict[str, str]]:
-    """Return *url* without user and password, and the header that has them."""
+    """Return *url* without user and password, and a header that contains them."""
     parts = urlsplit(url)
     if parts.username is None:
         return url, {}
