@@ -278,6 +278,7 @@ class Feed:
                 # A slice with few blocks takes time as well.
                 blocks += max(found, catch_up.SLICE_BLOCKS)
                 position = self._positions[shard]
+                yield from self._deliver_summaries(queue)
             self._end_resume(queue, shard)
             self._set_time(state.now_ms)
 

@@ -1,13 +1,14 @@
 """Slices of the logs that are read while metrics are recorded, and old blocks are removed."""
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 
-from redismetrics import AsyncMetrics, Gap, Metrics, Sample
+from redismetrics import AsyncMetrics, Gap, Metrics, Sample, Summary
 from redismetrics.store import keys
 from redismetrics.store.driver import Command, Operation
 from redismetrics.store.record_state import RecordState
@@ -120,3 +121,36 @@ def test_a_reader_that_resumes_reads_a_bounded_part_of_the_logs_and_then_gets_a_
     assert [each.value for each in before] == list(range(1, len(before) + 1))
     assert len(before) <= 10
     assert (hole.missed, last.value) == (None, 99)
+
+
+def test_summaries_are_delivered_while_a_stream_catches_up(
+    raw: redis.Redis,
+    url: str,
+    namespace: str,
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stream that falls behind again and again would deliver none."""
+    monkeypatch.setattr(catch_up, "SLICE_BLOCKS", 5)
+    # A second passes between any two looks at the clock.
+    moments = itertools.count()
+    monkeypatch.setattr(feed, "monotonic", lambda: float(next(moments)))
+    send(metrics, "jobs", 0)
+    clock = int(raw.get(keys.shard(namespace, 0).clock) or 0)
+    for value in range(60):
+        send(metrics, "jobs", value)
+
+    async def work() -> list[Any]:
+        async with AsyncMetrics(url, namespace=namespace) as ametrics:
+            stream = ametrics.subscribe("jobs", every=0.1)
+            stream.track({0: (clock, -1)})
+            found: list[Any] = []
+            async with stream:
+                while sum(each.count for each in found) < 60:
+                    if isinstance(item := await stream.get(PATIENCE), Summary):
+                        found.append(item)
+        return found
+
+    found = asyncio.run(work())
+    assert len(found) > 1
+    assert sum(each.sum for each in found) == sum(range(60))
