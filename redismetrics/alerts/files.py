@@ -84,9 +84,9 @@ class WatchedFiles:
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._patterns = tuple(patterns)
-        self._seen = self._look()
+        self._seen = self._file_states()
 
-    def _look(self) -> list[tuple[str, int, int]]:
+    def _file_states(self) -> list[tuple[str, int, int]]:
         found = []
         for path in find_files(self._patterns):
             try:
@@ -99,7 +99,7 @@ class WatchedFiles:
     def changed(self) -> bool:
         """Return whether any file has changed."""
         try:
-            now = self._look()
+            now = self._file_states()
         except InvalidFile:
             now = []
         before, self._seen = self._seen, now

@@ -80,7 +80,7 @@ class AlertService:
         self._holder = secrets.token_hex(8)
         self._engine = engine
         self._alertmanagers = Alertmanagers(options.alertmanagers, options.send_timeout)
-        self._heartbeat: Outbox[str] = Outbox("heartbeat", self._beat, size=1)
+        self._heartbeat: Outbox[str] = Outbox("heartbeat", self._send_heartbeat, size=1)
         self.notifier: Notifier | None = None
         groups = self._load()
         self._watched = WatchedFiles(options.rules)
@@ -173,7 +173,7 @@ class AlertService:
                 log.error("BUG: %s failed; retrying", what, exc_info=error)
         self.status.errors[what] = one_line(error)
 
-    def _works(self, what: str) -> None:
+    def _note_recovery(self, what: str) -> None:
         """Note that a thread is working again."""
         if self.status.errors.pop(what, None) is not None:
             log.warning("%s are running again", what)
@@ -202,7 +202,7 @@ class AlertService:
 
     def _passed(self) -> None:
         """Note that everything due was evaluated."""
-        self._works("alerts")
+        self._note_recovery("alerts")
         before, self.status.passed_at = self.status.passed_at, monotonic()
         url = self.options.heartbeat_url
         if url and self.status.passed_at - before >= 1 and not self.status.errors:
@@ -232,7 +232,7 @@ class AlertService:
 
             def step() -> float:
                 notifier.step(client, server_ms(client))
-                self._works("notifications")
+                self._note_recovery("notifications")
                 return _TICK
 
             self._until_stopped("notifications", step)
@@ -257,7 +257,7 @@ class AlertService:
         ]
         return found
 
-    def _beat(self, url: str) -> None:
+    def _send_heartbeat(self, url: str) -> None:
         post_json(url, {}, self.options.send_timeout)
 
 

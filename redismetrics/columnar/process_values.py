@@ -153,13 +153,13 @@ class GoneValues:
         self.entries.append((writer, gone.value, gone.time_ms))
         if len(self.entries) > MOST_GONE:
             _, value, time_ms = self.entries.pop(0)
-            self.value, self.time_ms = merged([*self._not_apart(), (value, time_ms)], mode)
+            self.value, self.time_ms = merged([*self._merged_value(), (value, time_ms)], mode)
 
     def values(self) -> list[tuple[float, float]]:
         """Return the values with their times in ms."""
-        return self._not_apart() + [(value, time_ms) for _, value, time_ms in self.entries]
+        return self._merged_value() + [(value, time_ms) for _, value, time_ms in self.entries]
 
-    def _not_apart(self) -> list[tuple[float, float]]:
+    def _merged_value(self) -> list[tuple[float, float]]:
         return [(self.value, self.time_ms)] if self.time_ms >= 0 else []
 
 

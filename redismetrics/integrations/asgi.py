@@ -103,9 +103,7 @@ class MetricsMiddleware:
             finish()
 
     async def _pass_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the lifespan to the application; answer it here if it does not support one, like
-        Django.
-        """
+        """Pass the lifespan to the application; answer it here if unsupported, as by Django."""
         has_lifespan = False
 
         async def note_and_receive() -> Message:

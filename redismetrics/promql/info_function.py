@@ -140,7 +140,7 @@ class _Finder:
             yield labels, np.ones(steps, np.bool_)
             return
         key = tuple(labels.get(label, "") for label in _IDENTIFYING)
-        winners = [self._winners(rows) for rows in self.rows.get(key, {}).values()]
+        winners = [self._newest_rows(rows) for rows in self.rows.get(key, {}).values()]
         if not winners:
             if self.is_optional:
                 yield labels, np.ones(steps, np.bool_)
@@ -152,7 +152,7 @@ class _Finder:
             if found or self.is_optional:
                 yield self._added(labels, found), held
 
-    def _winners(self, rows: list[int]) -> Ints:
+    def _newest_rows(self, rows: list[int]) -> Ints:
         """Return the row with the newest sample at each step, -1 if there is none."""
         present = self.series.vector.present[rows]
         times = np.where(present, self.series.times[rows], -np.inf)

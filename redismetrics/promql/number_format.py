@@ -20,7 +20,7 @@ def format_values(values: Iterable[float]) -> list[str]:
         texts = joined.split(",")
     # "e": an exponent. "n": inf or nan.
     if "e" in joined or "n" in joined:
-        texts = [_rare(text) if "e" in text or "n" in text else text for text in texts]
+        texts = [_format_rare(text) if "e" in text or "n" in text else text for text in texts]
     return texts
 
 
@@ -29,7 +29,7 @@ def format_value(value: float) -> str:
     return format_values([value])[0]
 
 
-def _rare(text: str) -> str:
+def _format_rare(text: str) -> str:
     if text in _NOT_FINITE:
         return _NOT_FINITE[text]
     return text if not 1e-6 <= abs(float(text)) < 1e21 else f"{Decimal(text):f}"

@@ -251,7 +251,7 @@ class Sender:
             self.send_queue.put_back(found)
             raise
         if self._is_long_ago(shard):
-            self._begin_again(shard)
+            self._start_over(shard)
         return self._encode(ready)
 
     def _pack_ahead(self, shard: int) -> None:
@@ -304,7 +304,7 @@ class Sender:
         now = self.recorder.steady_clock()
         return now - self._confirmed_at.get(shard, now) > self.settings.max_age
 
-    def _begin_again(self, shard: int) -> None:
+    def _start_over(self, shard: int) -> None:
         """After a long pause, don't rely on what Redis knew about this writer; it may be pruned."""
         if self._confirmed.pop(shard, 0):
             self.known.forget_ids()

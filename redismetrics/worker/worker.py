@@ -231,7 +231,7 @@ class Worker:
         for kind in _kinds(self._config.retention):
             of_kind = [each for each in work if each[0].kind == kind]
             for batch in _batches(of_kind, self.limits.metrics_at_once):
-                yield from _turns(batch)
+                yield from _split_by_metric(batch)
 
     def _step(self, batch: list[Work]) -> Step:
         slots = {name: slot for slot, name in batch}
@@ -438,7 +438,7 @@ def _batches(items: list[T], size: int) -> Iterator[list[T]]:
     return (items[at : at + size] for at in range(0, len(items), size))
 
 
-def _turns(batch: list[Work]) -> Iterator[list[Work]]:
+def _split_by_metric(batch: list[Work]) -> Iterator[list[Work]]:
     """Split *batch* into lists of work in which each metric occurs only once."""
     left = batch
     while left:

@@ -212,7 +212,7 @@ class _ConfigParser:
             self.duration(fields.get("group_interval"), parent.group_interval),
             self.duration(fields.get("repeat_interval"), parent.repeat_interval),
             tuple(matchers),
-            read.number(fields.get("continue"), "bool", _truth, False),
+            read.number(fields.get("continue"), "bool", _parse_boolean, False),
         )
         below = tuple(
             self.route(each, route, receivers, is_root=False)
@@ -267,7 +267,7 @@ class _ConfigParser:
         token = fields.get("bearer_token_file")
         return Webhook(
             url,
-            read.number(fields.get("send_resolved"), "bool", _truth, True),
+            read.number(fields.get("send_resolved"), "bool", _parse_boolean, True),
             read.number(fields.get("max_alerts"), "int", _natural, 0),
             self.duration(fields.get("timeout"), 10_000) / 1000,
             self.file(token) if token else "",
@@ -278,7 +278,7 @@ class _ConfigParser:
         fields = read.fields(value, "apprise_configs", _APPRISE_FIELDS)
         return Apprise(
             self.secret(value, fields, "url"),
-            read.number(fields.get("send_resolved"), "bool", _truth, True),
+            read.number(fields.get("send_resolved"), "bool", _parse_boolean, True),
             read.text(fields.get("title"), TITLE),
             read.text(fields.get("body"), BODY),
         )
@@ -324,7 +324,7 @@ class _ConfigParser:
         return texts
 
 
-def _truth(text: str) -> bool:
+def _parse_boolean(text: str) -> bool:
     if text in ("true", "false"):
         return text == "true"
     raise ValueError

@@ -75,7 +75,7 @@ class Notifier:
         self._write_taken(client)
         groups = run(client, load_groups(self._namespace))
         alerts = [each for group in groups.values() for each in self._alerts_of(group, now)]
-        audible = run(client, self._audible(self._with_those_over(alerts), now))
+        audible = run(client, self._unsilenced(self._with_those_over(alerts), now))
         due, looked_at = due_notifications(
             group_alerts(self._config.route, audible), self._config.receivers, self._log, now
         )
@@ -134,22 +134,22 @@ class Notifier:
         key = keys.alerts(self._namespace).leases
         lease = run(client, take(key, LEASE, self._holder, self._lease_ms))
         if lease.holder != self._holder:
-            self._lose()
+            self._forget_lease()
             return False
         if lease.fence != self._fence:
-            self._lose()
+            self._forget_lease()
             # First the log: without it, all firing alerts would be sent again.
             self._log = run(client, read_log(self._namespace))
             self._fence, self._since = lease.fence, now
         return True
 
-    def _lose(self) -> None:
+    def _forget_lease(self) -> None:
         self._fence = 0
         self._handed_on, self._over, self._next_at = {}, {}, {}
         for outbox in self.outboxes.values():
             outbox.clear()
 
-    def _audible(self, alerts: Iterable[Alert], now: int) -> Operation[list[Alert]]:
+    def _unsilenced(self, alerts: Iterable[Alert], now: int) -> Operation[list[Alert]]:
         silences = yield from list_silences(self._namespace, now)
         active = [each for each in silences if each.state(now) == "active"]
         return [
@@ -179,7 +179,7 @@ class Notifier:
                     self._taken = taken + self._taken
                 raise
             if not is_written:
-                self._lose()
+                self._forget_lease()
 
     def _write(self, client: Client, looked_at: dict[str, Sent], now: int) -> None:
         old = [
@@ -193,7 +193,7 @@ class Notifier:
         for name in old:
             del self._log[name]
         if not run(client, write_log(self._namespace, self._fence, looked_at, old)):
-            self._lose()
+            self._forget_lease()
 
     def stop(self, client: Client, timeout: float) -> None:
         """Try once more to send what is waiting, log it, and release the lease."""

@@ -102,7 +102,7 @@ class _TestFileParser:
             [read.text(each) for each in read.items(fields.get("rule_files"), "string")],
             interval,
             [read.text(each) for each in read.items(fields.get("group_eval_order"), "string")],
-            read.number(fields.get("fuzzy_compare"), "bool", _truth, False),
+            read.number(fields.get("fuzzy_compare"), "bool", _parse_boolean, False),
             [self.test(each, interval) for each in read.items(fields.get("tests"), "testGroup")],
         )
         read.check()
@@ -196,7 +196,7 @@ class _TestFileParser:
         return ExpressionTest(self.duration(time), read.text(fields.get("expr")), expected)
 
 
-def _truth(text: str) -> bool:
+def _parse_boolean(text: str) -> bool:
     if text in ("true", "True", "TRUE"):
         return True
     if text in ("false", "False", "FALSE"):

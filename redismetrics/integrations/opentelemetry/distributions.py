@@ -65,7 +65,7 @@ def _place_points(
     else:
         fraction = min(max((total - floor) / reach, 0.0), 1.0) if reach > 0 else 0.0
     values = tuple(
-        _snap(min(each.low + fraction * (each.high - each.low), each.high), low, high)
+        _clamp_to_extremes(min(each.low + fraction * (each.high - each.low), each.high), low, high)
         for each in bins
     )
     if total is None:
@@ -81,7 +81,7 @@ def _place_points(
     return Distribution(values, weights, total, minimum, maximum)
 
 
-def _snap(value: float, low: float | None, high: float | None) -> float:
+def _clamp_to_extremes(value: float, low: float | None, high: float | None) -> float:
     """Return *value*, or the extreme that it exceeds by a rounding error."""
     for extreme, is_beyond in (
         (low, low is not None and value < low),

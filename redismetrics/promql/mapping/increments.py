@@ -139,11 +139,11 @@ def place(rows: Sequence[IncrementRows], series: int, edges: Ints) -> Placement:
         np.maximum.at(latest, line + first, part.end - 1)
         # The number of edges inside each row.
         cuts = last - first
-        parts.append(_shared_out(part, edges, first, cuts) if cuts.any() else Cells(line + last))
+        parts.append(_split_rows(part, edges, first, cuts) if cuts.any() else Cells(line + last))
     return Placement(series, edges, _last_recorded(latest, series, edges), parts)
 
 
-def _shared_out(rows: IncrementRows, edges: Ints, first: Ints, cuts: Ints) -> Cells:
+def _split_rows(rows: IncrementRows, edges: Ints, first: Ints, cuts: Ints) -> Cells:
     """Return the cells of rows cut by edges: *cuts* edges, from number *first* on."""
     width = len(edges) + 1
     row = np.repeat(np.arange(len(rows)), cuts + 1)
