@@ -1,4 +1,4 @@
-"""The archive: closed slots of Redis, kept in PostgreSQL or in Parquet files.
+"""The archive: closed slots of Redis, kept in PostgreSQL, ClickHouse or Parquet files.
 
-It takes the rollup rows and exact samples of a namespace, and gives tables that SQL can read.
+It takes the rollup rows and exact samples of a namespace and turns them into tables for SQL.
 """

@@ -1,8 +1,8 @@
-"""The archiver: brings an archive up to date with Redis, one group of metrics after another.
+"""The archiver: bring an archive up to date with Redis, one group of metrics after another.
 
-A unit, an hour or a day, is written when it is over and workers have built its rows. It is written
-again when its rows have changed: `Unit` has their fingerprint. Each write replaces a whole series
-and slot, so writing twice changes nothing.
+A unit is an hour or a day. It is written once it is over and workers have built its rows, and again
+whenever its rows have changed, which their fingerprint in `Unit` shows. Each write replaces whole
+slots of a series, so writing twice is harmless.
 """
 
 import logging
@@ -30,9 +30,9 @@ log = logging.getLogger("redismetrics")
 # A lease is valid for this long, and renewed after a third of it.
 LEASE_MS = 60_000
 
-# Seconds between two looks of a running archiver at hours that Redis has no count of: they must be
-# read to see whether they have changed, and samples of more than a day ago are rare. Shorter than
-# `MARGIN`, so that each is looked at after its last change.
+# How often, in seconds, a running archiver checks hours whose samples Redis no longer counts. They
+# must be read to see whether they have changed, and samples that are more than a day late are rare.
+# Shorter than `MARGIN`, so that each hour is checked after its last change.
 RECHECK_SECONDS = 600.0
 
 # Fingerprints of chunks are added modulo this, so that they fit into a signed integer.
@@ -44,12 +44,12 @@ class PassReport:
     """What one pass did.
 
     Attributes:
-        metrics: Metrics that were looked at.
+        metrics: Metrics that were examined.
         rows: Rows written, by level.
-        waiting: Units that are over, but that workers have not built yet.
+        waiting: Units that are over but not yet built by workers.
         elsewhere: Groups that another archiver worked on.
         skipped: Metrics that could not be read, with the reason.
-        lag_seconds: Age of the oldest unit that waits; 0 if none does.
+        lag_seconds: Age of the oldest waiting unit; 0 if there is none.
     """
 
     metrics: int = 0
@@ -61,14 +61,14 @@ class PassReport:
 
 
 class _Stopped(Exception):
-    """A metric was not archived to its end."""
+    """The pass was stopped before a metric was completely archived."""
 
 
 def check_levels(levels: Sequence[str]) -> tuple[str, ...]:
-    """Return *levels* in their order, each once.
+    """Return *levels* in their order, without duplicates.
 
     Raises:
-        InvalidSetting: If one is none of `LEVELS`.
+        InvalidSetting: If one of them is not in `LEVELS`.
     """
     for level in levels:
         if level not in LEVELS:
@@ -82,10 +82,10 @@ class Archiver:
     """Archives the closed slots of a namespace.
 
     Args:
-        client: Connection to Redis, which is only read, apart from leases.
+        client: Connection to Redis, which is only read from, except for leases.
         holder: Id of this process, for leases.
-        progress: Called with how many metrics are done, of how many.
-        is_stopped: Returns whether to end a pass early, with what is done until then.
+        progress: Called with the number of metrics done and the number of all metrics.
+        is_stopped: Returns whether to end the pass early, keeping what is done.
     """
 
     def __init__(
@@ -106,9 +106,9 @@ class Archiver:
         self._checked: dict[tuple[str, str], float] = {}
 
     def pass_once(self, *, backfill: bool = False) -> PassReport:
-        """Archive all that is closed and not archived yet; return what was done.
+        """Archive everything that is closed and not yet archived; return what was done.
 
-        With *backfill*, write everything again that Redis still holds.
+        With *backfill*, write everything that Redis still holds again.
         """
         report = PassReport()
         groups: dict[int, list[str]] = {}
@@ -116,7 +116,7 @@ class Archiver:
         names = self.run(catalog.names(self.namespace.name, count))
         for name in sorted(names):
             groups.setdefault(group_of(name), []).append(name)
-        # Archivers begin at different groups, so that they share them.
+        # Archivers start at different groups, so that they share the work.
         first = group_of(self._holder)
         for number in sorted(groups, key=lambda each: (each - first) % GROUPS):
             if self.is_stopped():
@@ -150,7 +150,7 @@ class Archiver:
             self._checked.clear()
             report.elsewhere += 1
         except BaseException:
-            # What was found is not saved.
+            # The checked fingerprints are not saved.
             self._checked.clear()
             raise
         finally:
@@ -182,7 +182,7 @@ class Archiver:
                 work = _LevelWork(self, session, level, old, source, report)
                 state.levels[level] = work.archive()
         except _Stopped:
-            # Rows of it that are written are written again, in their places.
+            # Rows already written will be written again, replacing themselves.
             return
         except FormatMismatch as error:
             self._checked.clear()
@@ -193,9 +193,9 @@ class Archiver:
             session.save(name, state)
 
     def must_check(self, metric: str, level: str) -> bool:
-        """Return whether a level of a metric was not checked within `RECHECK_SECONDS`.
+        """Return whether a level of a metric is due for a check (see `RECHECK_SECONDS`).
 
-        If so, it counts as checked now.
+        If so, record it as checked now.
         """
         now, key = time.monotonic(), (metric, level)
         if now - self._checked.get(key, -RECHECK_SECONDS) < RECHECK_SECONDS:
@@ -210,7 +210,7 @@ class Archiver:
 
 @dataclass(slots=True)
 class _LevelWork:
-    """The archiving of one level of one metric."""
+    """Archives one level of one metric."""
 
     archiver: Archiver
     session: Session
@@ -232,7 +232,7 @@ class _LevelWork:
             if unit < self.old.settled_ms:
                 continue
             if self.source.is_due(self.level, unit):
-                # Written when it is built. Until then nothing from here on is settled.
+                # Written once it is built. Until then, nothing from here on is settled.
                 new.settled_ms = min(new.settled_ms, unit)
                 self._wait_for(unit)
                 if unit in self.old.units:
@@ -257,8 +257,8 @@ class _LevelWork:
         counts = {} if self.level == "day" else self.source.samples
         samples = {unit: counts.get(unit, -1) for unit in units}
         known = {unit: self.old.units[unit] for unit in units if unit in self.old.units}
-        # Redis counts the samples of an hour as long as it keeps exact samples. While it does, a
-        # count that is the same says that the hour is.
+        # Redis counts the samples of an hour as long as it keeps exact samples. Until then, an
+        # unchanged count means an unchanged hour.
         kept_from = self.source.retention.raw.kept_from(self.source.now_ms)
         same = {
             unit: each
@@ -278,7 +278,7 @@ class _LevelWork:
         changed = [unit for unit in units if unit not in same]
         if not changed:
             return same
-        # Before the rows are read: what changes in between is found by the next pass.
+        # Before the rows are read, so that the next pass finds what changes in between.
         current = self._fingerprints(changed)
         for chunk in self.source.chunks:
             if self.archiver.is_stopped():
@@ -299,7 +299,7 @@ class _LevelWork:
         return self._retried(read_samples) if self.level == "raw" else self._retried(read)
 
     def _fingerprints(self, units: list[int]) -> dict[int, int]:
-        """Return the fingerprints of *units*. What is finer than hours is judged by the hours."""
+        """Return the fingerprints of *units*; for finer levels, those of their hours."""
         level = "day" if self.level == "day" else "hour"
         found: dict[int, int] = {}
         for chunk in self.source.chunks:
@@ -317,7 +317,7 @@ class _LevelWork:
         return self.archiver.namespace
 
     def _retried(self, read: Callable[[MetricSource], Operation[_T | None]]) -> _T:
-        """Return what *read* reads; if the metric changes meanwhile, read it again."""
+        """Return the result of *read*; repeat it if the metric changes meanwhile."""
         while True:
             found = self.archiver.run(read(self.source))
             if found is not None:

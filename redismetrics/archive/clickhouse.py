@@ -60,7 +60,7 @@ class ClickHouseTarget:
     @contextmanager
     def claim(self, namespace: str, group: int) -> Iterator["ClickHouseSession"]:
         with self.connection.errors():
-            # Higher than all before, and not the same as that of another claim at the same time.
+            # Higher than all before, and different from that of a simultaneous claim.
             run = (self.run_of(namespace, group) >> 32) + 1 << 32 | secrets.randbits(32)
             self.connection.client().insert(
                 self.names.table("groups"),
@@ -105,7 +105,7 @@ class ClickHouseTarget:
                     },
                 )
             for each, slot, samples, total in result.result_rows:
-                # A minute without samples, since there are too many to keep them one by one.
+                # Minutes without samples had too many to be stored one by one.
                 if samples:
                     found[each, slot * 1000] = samples, total
         return found
@@ -115,7 +115,7 @@ class ClickHouseTarget:
 
 
 class ClickHouseSession:
-    """The `Session` of a group: rows wait, so that inserts are large."""
+    """The `Session` of a group. Rows are collected, so that inserts are large."""
 
     def __init__(self, target: ClickHouseTarget, namespace: str, group: int, run: int) -> None:
         self._target, self._names = target, target.names
@@ -189,6 +189,6 @@ class ClickHouseSession:
                 )
 
     def _check(self) -> None:
-        """Raise `ArchiveTaken` if another archiver has the group: its rows count, not ours."""
+        """Raise `ArchiveTaken` if another archiver has the group, so that our rows do not count."""
         if self._target.run_of(self._namespace, self._group) != self._run:
             raise ArchiveTaken(f"another archiver has taken over group {self._group}")

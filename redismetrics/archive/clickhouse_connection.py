@@ -19,7 +19,7 @@ from .target import ArchiveError
 
 
 class Connection:
-    """Makes a client when it is first needed, and another one in a forked child.
+    """Makes a client when it is first needed, and a new one in a forked child.
 
     A client keeps HTTP connections of its own, and several threads may use it at a time.
 
@@ -44,7 +44,7 @@ class Connection:
             ClickHouseError: If the server does not answer or refuses the login.
         """
         if self._made is None or self._made[0] != os.getpid():
-            # The sockets of a parent process belong to it.
+            # A child must not use the sockets of its parent.
             self._made = os.getpid(), self._connect()
         return self._made[1]
 

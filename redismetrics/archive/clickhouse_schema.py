@@ -10,8 +10,8 @@
     <prefix>progress  what is archived of each metric, see state.py
 
 ClickHouse has no transactions and replaces no rows. Each row carries the number of the run that
-wrote it, and of rows with the same key the one of the highest run counts: reading with FINAL finds
-no other, and merges remove the others some time later.
+wrote it. Of rows with the same key, only the one with the highest run counts: reading with FINAL
+returns no other, and merges remove the others eventually.
 """
 
 import secrets
@@ -30,7 +30,7 @@ _OF_SERIES = """
     series UUID,
     slot DateTime('UTC')"""
 
-# Ordered by series, so that tags, which are the same in all rows of a series, take hardly any room.
+# Ordered by series, so that its tags, which are the same in all rows, take hardly any space.
 _REPLACING = """
 ENGINE = ReplacingMergeTree(run)
 PARTITION BY toYYYYMM(slot)
@@ -148,7 +148,7 @@ def _create(client: Any, names: TableNames) -> None:
     client.command(_RAW_VIEW.format(rows=rows, view=view))
     client.command(_GROUPS.format(groups=names.table("groups")))
     client.command(_PROGRESS.format(progress=names.table("progress")))
-    # Last, since it says that all others are there.
+    # Last, because its content means that all other tables exist.
     client.command(_META.format(meta=names.table("meta")))
     client.insert(
         names.table("meta"),

@@ -1,4 +1,4 @@
-"""The bytes of a digest in an archive: simple enough to be read without this library.
+"""The format of a digest in an archive, simple enough to be read without this library.
 
 version  1 byte: 1
 kind     1 byte: 0 all points are values, 1 points of weight above 1 are centroids
@@ -23,8 +23,8 @@ _HEAD = struct.Struct("<BBBB")
 def pack_digest(means: Floats, weights: Ints, *, is_clustered: bool) -> bytes:
     """Return a digest as bytes; *means* are sorted, both have shape (points,).
 
-    Means of centroids are stored as float32, which a rank does not notice, unless one is beyond
-    its range. Values are stored exactly.
+    Means of centroids are stored as float32, unless one is out of its range; that does not affect
+    ranks. Values are stored exactly.
     """
     size = 8
     if is_clustered and (np.abs(means) < np.finfo(np.float32).max).all():
@@ -85,7 +85,7 @@ def unpack_digests(data: bytes, lengths: Ints) -> tuple[Ints, Bools, Points]:
 
 
 def _gathered(column: Any, starts: Ints, sizes: Ints, kind: str) -> Any:
-    """Return the numbers that runs of bytes hold."""
+    """Return the numbers in these runs of bytes."""
     return column[ragged(starts, sizes)].view(kind)
 
 

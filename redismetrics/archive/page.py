@@ -8,13 +8,13 @@ from redismetrics.model.time import monotonic
 
 from .service import ArchiveService
 
-# Seconds without progress until the service is not healthy, beside its interval. One metric with
+# Seconds without progress, beyond its interval, after which the service is unhealthy. A metric with
 # 100,000 series takes a minute.
 _SILENT = 600.0
 
 
 def status_of(service: ArchiveService) -> status_page.StatusSource:
-    """Return what the service shows of itself."""
+    """Return the metrics and health of the service."""
     return status_page.StatusSource(
         "archive",
         lambda: self_metrics.archive_families(asdict(service.counts)),
@@ -32,7 +32,7 @@ def _problem(service: ArchiveService) -> str:
 
 
 def serve_status(service: ArchiveService, address: str) -> AbstractContextManager[int]:
-    """Serve /metrics and /healthz at *address* meanwhile, as a worker does.
+    """Serve /metrics and /healthz at *address*, as a worker does, until the context ends.
 
     Raises:
         InvalidSetting: If *address* is not `[HOST:]PORT`.

@@ -6,8 +6,8 @@
     <namespace>/progress/<group>.json          what is archived of each, see state.py
     <namespace>/progress/<group>.lock          locked while an archiver writes the group
 
-A file is replaced as a whole, by rename. The progress is written after the files that it is about,
-so an archiver that is killed in between writes the same rows again.
+Files are replaced as a whole, by renaming. Progress is written after the files that it describes,
+so if an archiver is killed in between, the same rows are written again.
 """
 
 import fcntl
@@ -37,9 +37,9 @@ except ImportError as _error:
 
 VERSION = 1
 
-# Rows that are written to files before these replace the old ones.
+# How many rows are written to new files before these replace the old ones.
 _ROWS_AT_ONCE = 200_000
-# Bytes of rows that wait for their row groups, in all files.
+# How many bytes of rows, over all files, may wait for their row groups to fill up.
 _WAITING_BYTES = 32 << 20
 
 
@@ -150,14 +150,14 @@ class ParquetSession:
             write_file(self._path, self._progress)
 
     def discard(self) -> None:
-        """Remove what was written and is not finished."""
+        """Remove files that were started but not finished."""
         for replacement in self._open.values():
             replacement.discard()
         self._open.clear()
 
 
 def folder_name(namespace: str) -> str:
-    """Return the folder of a namespace: no hidden one, and not the one above."""
+    """Return the folder name of a namespace: neither hidden nor `..`."""
     name = quote(namespace, safe="")
     return f"%2E{name[1:]}" if name.startswith(".") else name
 
@@ -174,7 +174,7 @@ def as_archive_error(folder: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, content: dict[str, Any]) -> None:
-    """Replace a file as a whole, so that a reader or a crash never meets a part of it."""
+    """Replace a file atomically, so that neither a reader nor a crash can see a part of it."""
     new = path.with_suffix(".new")
     with new.open("w") as file:
         json.dump(content, file)
@@ -184,9 +184,9 @@ def write_file(path: Path, content: dict[str, Any]) -> None:
 
 
 def open_lock(path: Path, *, wait: bool) -> int | None:
-    """Lock a file and return its descriptor; None if another process has it and not *wait*.
+    """Lock a file and return its descriptor; None if another process has it, unless *wait*.
 
-    The lock ends when the descriptor is closed, also by a kill.
+    The lock ends when the descriptor is closed, even by a kill.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
     try:

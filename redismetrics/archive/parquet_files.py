@@ -1,4 +1,4 @@
-"""One Parquet file of an archive, and how it is replaced."""
+"""A Parquet file of an archive and its replacement."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from .arrow_tables import RAW, ROLLUP, raw_table, rollup_table, series_texts
 from .rows import RawRows, RollupRows
 
-# Bytes of a row group, before compression. Readers skip whole row groups, and each costs some kB.
+# Bytes of a row group before compression. Readers skip whole row groups; each costs a few kB.
 _ROW_GROUP_BYTES = 8 << 20
-# Columns that repeat.
+# Columns with repeating values.
 _DICTIONARIES = ["namespace", "metric", "type", "series"]
 
 
@@ -107,7 +107,7 @@ def read_totals(
     if not path.exists():
         return {}
     value = "value" if level == "raw" else "sum"
-    # One file, not the data set of its folder: names of folders are no columns.
+    # As one file, not as a data set, which would take folder names for columns.
     with pq.ParquetFile(path) as file:
         table = file.read(columns=["series", "slot", "count", value])
     chosen = pa.array([str(each) for each in series], pa.string())

@@ -26,7 +26,7 @@ except ImportError as _error:
         "an archive in PostgreSQL needs: pip install 'redismetrics[archive]'"
     ) from _error
 
-# Rows of one statement: some megabytes, with digests.
+# Rows per statement: a few megabytes, with digests.
 _ROWS_AT_ONCE = 10_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -66,7 +66,7 @@ def _ms(time: datetime) -> int:
 
 
 class PostgresTarget:
-    """The `Target` of a ``postgresql://`` URL. Connects again after an error.
+    """The `Target` of a ``postgresql://`` URL. Reconnects after an error.
 
     Args:
         schema: The schema of its tables; None: the first of the connection's search path.
@@ -86,7 +86,7 @@ class PostgresTarget:
 
     @contextmanager
     def transaction(self) -> Iterator["psycopg.Cursor[Any]"]:
-        """Yield a cursor of one transaction."""
+        """Yield a cursor for one transaction."""
         try:
             if self._connection is None or self._connection.closed:
                 self._connection = connect(self._url, "redismetrics archive", timeout=10)
@@ -135,7 +135,7 @@ class PostgresTarget:
 
 
 class PostgresSession:
-    """The `Session` of a group. Each transaction checks that nobody has taken over."""
+    """The `Session` of a group. Each transaction checks that no other archiver has taken over."""
 
     def __init__(self, target: PostgresTarget, namespace: str, group: int, run: int) -> None:
         self._target, self._names = target, target.names
@@ -193,7 +193,7 @@ class PostgresSession:
             for begin in range(0, len(rows), _ROWS_AT_ONCE):
                 part = slice(begin, begin + _ROWS_AT_ONCE)
                 cursor.execute(statement, [value[part] for value in values], binary=True)
-        # Known only once the transaction is committed.
+        # Only now, because the transaction might have been rolled back.
         self._known |= new
 
     def _upsert(self, table: str, columns: dict[str, str], keys: list[str]) -> Any:

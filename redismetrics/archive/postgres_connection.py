@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-# How long a connection to a server that is gone is waited for, in ms, and when it is probed, in s.
+# How long to wait for a server that is gone, in ms, and after how many idle seconds to probe it.
 _GONE_MS, _IDLE_SECONDS = 60_000, 10
 
 
@@ -16,7 +16,7 @@ def connect(
     given = conninfo_to_dict(url).get("options") or ""
     return psycopg.connect(
         url,
-        # Less than 2 s is not possible.
+        # libpq's minimum is 2 s.
         connect_timeout=max(round(timeout), 2),
         application_name=name,
         autocommit=True,

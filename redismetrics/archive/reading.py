@@ -39,10 +39,10 @@ MAX_DIGEST_BYTES = 100 << 20
 # minutes, two hours for commits under way, and the rest of a day.
 _MAX_BEHIND = 2 * DAY
 
-# Metrics of which the levels are remembered.
+# How many metrics to remember the levels of.
 _MAX_KNOWN = 10_000
 
-# If the levels of a metric change that often while it is read, something is wrong.
+# If the levels of a metric change this often while it is read, something is wrong.
 _MAX_ATTEMPTS = 5
 
 
@@ -121,7 +121,7 @@ class ArchiveReader:
 
     def __init__(self, url: str, schema: str | None, prefix: str, timeout: float) -> None:
         self._url, self._schema, self._prefix, self._timeout = url, schema, prefix, timeout
-        # No locks, which a forked child might find locked: the one that is set last counts.
+        # No locks, because a forked child might inherit a locked one. The last value set counts.
         self._finder: ArchiveFinder | None = None
         self._firsts: dict[tuple[str, str], Firsts] = {}
 
@@ -145,7 +145,7 @@ class ArchiveReader:
             if assumed.finds_as_much_as(right, firsts):
                 _check_complete(question, right, found.settled)
                 return _as_tables(question, right.until_ms, found)
-        raise ArchiveError(f"the archive's levels of {question.name!r} do not stop changing")
+        raise ArchiveError(f"the levels of {question.name!r} in the archive keep changing")
 
     def _remember(self, key: tuple[str, str], firsts: Firsts) -> Firsts:
         if len(self._firsts) >= _MAX_KNOWN:

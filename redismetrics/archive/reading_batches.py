@@ -1,4 +1,4 @@
-"""Collect the rows that a question finds from batches of pyarrow."""
+"""Collect the rows that answer a question from batches of pyarrow."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ NUMBERS = ("count", "sum", "m2", "min", "max", "last", "last_time")
 
 
 class RowCollector:
-    """Rows of the series that a question asks for, and how many they are so far.
+    """Collects and counts the rows of the series that a question asks for.
 
     Attributes:
         columns: The columns that batches must have; times are in ms.

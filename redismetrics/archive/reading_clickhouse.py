@@ -74,7 +74,7 @@ class ClickHouseFinder:
                     rows.add(
                         batch["width"].to_numpy(zero_copy_only=False).astype(np.int64),
                         batch,
-                        # Not one that was archived since the first statement.
+                        # Series that appeared after the first statement are left out.
                         series_numbers(batch["series"], lambda each, _: numbers.get(each, -1)),
                     )
         return rows.found(firsts, settled, [(kind, tags) for _, kind, tags in series])
@@ -87,9 +87,8 @@ class ClickHouseFinder:
         condition: str,
         parameters: dict[str, Any],
     ) -> tuple[dict[str, int], dict[str, int], list[tuple[str, str, dict[str, str]]]]:
-        """Return the oldest slot of each level, before when all is archived, and the series.
-
-        Both times are in ms. A series has its id, type and tags.
+        """Return three things: the oldest slot of each level, the time up to which each level is
+        completely archived, and the series (id, type, tags). Times are in ms.
         """
         whole = _METRIC if question.type is None else _METRIC + " AND type = {type:String}"
         firsts = ", ".join(
@@ -167,7 +166,7 @@ def _in_ranges(name: str, table: str = "") -> str:
     """Return the condition that a slot is in the ranges of a level."""
     begins, ends = f"{{{name}_begins:Array(UInt32)}}", f"{{{name}_ends:Array(UInt32)}}"
     slot = f"{table}slot"
-    # The first two use the order of the table.
+    # The first two conditions use the primary key.
     return (
         f" AND {slot} >= toDateTime({begins}[1], 'UTC') AND {slot} < toDateTime({ends}[-1], 'UTC')"
         f" AND arrayExists((b, e) -> toUnixTimestamp({slot}) >= b AND toUnixTimestamp({slot}) < e,"

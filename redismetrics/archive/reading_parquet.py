@@ -33,7 +33,7 @@ except ImportError as _error:
         "an archive of Parquet files needs: pip install 'redismetrics[archive]'"
     ) from _error
 
-# Levels of metrics of which the oldest slot is remembered.
+# How many levels of metrics to remember the oldest slot of.
 _MAX_KNOWN = 10_000
 
 
@@ -44,7 +44,7 @@ class ParquetFinder:
         self._folder = Path(unquote(urlsplit(url).path))
         # The oldest slot by folder, metric and type, with the oldest partition at that time.
         self._firsts: dict[tuple[Path, str, str | None], tuple[str, int]] = {}
-        # What was read of each file of progress, with the time of its last change.
+        # The contents of each progress file, with its modification time.
         self._progress: dict[Path, tuple[int, dict[str, Any]]] = {}
 
     def find(self, question: OlderQuestion, of: ReadingPlan) -> Found:
@@ -53,7 +53,7 @@ class ParquetFinder:
             return self._find(question, of)
 
     def _check(self) -> None:
-        """Raise `ArchiveError` if there is no archive: a folder that is not mounted is empty."""
+        """Raise `ArchiveError` if there is no archive; an unmounted folder would be empty."""
         path = self._folder / "archive.json"
         if not path.exists():
             raise ArchiveError(
@@ -137,7 +137,7 @@ def _paths(folder: Path, level: str, file: str, begin: int, end: int) -> Iterato
     last = partition_name(level, slot_of(end - 1, resolution.partition))
     if folder.exists():
         for partition in sorted(folder.iterdir()):
-            # The names are times, in order.
+            # The names are times and sort in that order.
             if first <= partition.name <= last and (partition / file).exists():
                 yield partition / file
 
@@ -147,7 +147,7 @@ def _time(ms: int) -> Any:
 
 
 class _NumberedSeries:
-    """The series that a question asks for, numbered as they are met."""
+    """The series that a question asks for, numbered in the order in which they appear."""
 
     def __init__(self, tags: Mapping[str, str | None]) -> None:
         self._tags = tags

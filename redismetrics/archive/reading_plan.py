@@ -1,4 +1,4 @@
-"""Plan which slots of an archive a question reads: each instant once. Pure."""
+"""Plan which slots of an archive a question reads, each instant once, without I/O."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ from redismetrics.queries.plan import shown_duration
 NAMES = {DAY: "day", HOUR: "hour", MINUTE: "minute"}
 WIDTHS = {name: width for width, name in NAMES.items()}
 
-# The oldest slot of each level that an archive has of a metric, in ms; without those it has not.
+# The oldest slot, in ms, of each level that an archive has of a metric.
 Firsts = Mapping[str, int]
 
-# What is assumed of a metric that was not asked about before: the archive has all levels.
+# The assumption about a metric that was not asked about before: the archive has all levels.
 ALL_LEVELS: Firsts = dict.fromkeys(WIDTHS, 0)
 
 
@@ -73,16 +73,16 @@ def plan(question: OlderQuestion, firsts: Firsts, *, is_strict: bool = False) ->
     elif NAMES[share.widths[-1]] in firsts:
         planner.cover_uncut(share.widths, begin, end)
     elif firsts:
-        # Not what the question would like, but all that there is.
+        # Coarser than the question asks for, but all that there is.
         width = WIDTHS[min(firsts, key=lambda name: firsts[name])]
         found.add(width, slot_of(begin, width), end)
     return found
 
 
 def _has_all(question: OlderQuestion, share: Share, firsts: Firsts) -> bool:
-    """Return whether the archive has slots of this share from where the metric begins.
+    """Return whether the archive has slots of this share from the beginning of the metric on.
 
-    That is judged by days: where a metric begins, its hours begin later than its day.
+    Days are compared, because the first hour of a metric begins later than its first day.
     """
     known = [*firsts.values(), *(() if question.oldest_ms is None else [question.oldest_ms])]
     if not known:
@@ -157,7 +157,7 @@ class _ReadingPlanner:
             return
         cuts = self.question.wanted.cuts
         assert cuts is not None, "BUG: no cuts"
-        # Redis may go on in the middle of a slot.
+        # Redis may take over in the middle of a slot.
         high = max(slot_of(end, width), at)
         for cut in cuts(width, at, high):
             self.plan.add(width, at, cut)

@@ -32,10 +32,10 @@ except ImportError as _error:
         "an archive in PostgreSQL needs: pip install 'redismetrics[archive]'"
     ) from _error
 
-# Connections that are kept open between questions.
+# How many connections to keep open between questions.
 _MAX_IDLE = 4
 
-# A question may take a minute. Compiling it would take longer than most questions do.
+# A question may take a minute. JIT compilation would take longer than most questions do.
 _OPTIONS = "-c statement_timeout=60000 -c jit=off -c default_transaction_read_only=on"
 
 # PostgreSQL counts microseconds from 2000-01-01.
@@ -109,7 +109,7 @@ class PostgresFinder:
     def __init__(self, url: str, schema: str | None, prefix: str, timeout: float) -> None:
         self._url, self._timeout = url, timeout
         self._names = Names(schema, prefix)
-        # Connections with the process that made them: a forked child must not use those.
+        # Connections with the process that made them, because a forked child must not use them.
         self._idle: list[tuple[int, psycopg.Connection[Any]]] = []
         self._statements: dict[tuple[tuple[str, ...], bool], bytes] = {}
 
@@ -134,7 +134,7 @@ class PostgresFinder:
         columns = tuple(name for name in _SUMMARIES if name in wanted.columns)
         statement = self._statement(columns, with_points=wanted.with_points)
         with self._connection() as connection, connection.cursor(binary=True) as cursor:
-            # To prepare it would be another round trip, and it is planned in a few milliseconds.
+            # Preparing would take another round trip; planning takes only a few milliseconds.
             cursor.execute(statement, parameters, prepare=False)
             found = cursor.pgresult
         assert found is not None, "BUG: no result of a SELECT"
@@ -184,7 +184,7 @@ class PostgresFinder:
 
     @contextmanager
     def _connection(self) -> Iterator["psycopg.Connection[Any]"]:
-        """Yield a connection that nobody else uses; it is kept if all went well."""
+        """Yield a connection for exclusive use; keep it if no error occurs."""
         try:
             connection = self._take() or self._connect()
             try:
@@ -201,7 +201,7 @@ class PostgresFinder:
             connection.close()
 
     def _take(self) -> "psycopg.Connection[Any] | None":
-        """Return an idle connection whose server is there."""
+        """Return an idle connection that is still open."""
         while self._idle:
             try:
                 process, connection = self._idle.pop()
@@ -243,10 +243,10 @@ def _check_version(stored: dict[str, str]) -> None:
 
 
 def _is_alive(connection: "psycopg.Connection[Any]") -> bool:
-    """Return whether the server has not closed an idle connection, without asking it."""
+    """Return whether an idle connection is still open, without a round trip."""
     if connection.closed:
         return False
-    # The server says nothing on an idle connection, except that it closes it.
+    # On an idle connection, the server sends nothing unless it closes it.
     waiting = select.poll()
     waiting.register(connection.fileno(), select.POLLIN)
     if waiting.poll(0):
@@ -274,7 +274,7 @@ def _found(result: Any, columns: tuple[str, ...]) -> Found:
         width,
         number,
         _ms(slot),
-        # A column that was not asked for is not there.
+        # Columns that were not asked for are missing.
         Deferred(len(slot), summaries.__getitem__),
         _numbers(result.get_value(0, after), _WHOLE),
         bytes(result.get_value(0, after + 1) or b""),

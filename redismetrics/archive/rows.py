@@ -1,4 +1,4 @@
-"""What goes into an archive: rows of one metric, one level and one partition, as columns."""
+"""Rows for an archive: of one metric, level and partition, as columns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ RANKS = (0.5, 0.95, 0.99)
 
 
 def storable_text(value: str) -> str:
-    """Return *value* as PostgreSQL can store it: without the character 0, which it cannot store."""
+    """Return *value* without the character 0, which PostgreSQL cannot store."""
     return value.replace("\0", "\N{SYMBOL FOR NULL}")
 
 
@@ -34,7 +34,7 @@ class SeriesOf:
 
     Attributes:
         tags: Tags of each series.
-        ids: Its id in the archive: the same in all archives, for ever.
+        ids: Permanent id of each series, the same in all archives.
     """
 
     namespace: str
@@ -91,7 +91,8 @@ class RawRows:
         time: Time of the sample, in ms.
         weight: Number of equal samples.
         metadata: JSON text by row.
-        replaced: Series and minute whose samples are all in these rows, or not stored one by one.
+        replaced: Series and minutes whose archived samples these rows replace. A minute that has no
+            rows here has samples that are not stored one by one.
     """
 
     of: SeriesOf
@@ -125,9 +126,9 @@ def rollup_rows(of: SeriesOf, table: Table) -> RollupRows:
 
 
 def fingerprints(table: Table) -> dict[int, int]:
-    """Return a number for each slot of *table* that differs when one of its rows does.
+    """Return a number for each slot of *table* that changes whenever one of its rows does.
 
-    Those of several tables with other series can be added, modulo 2**63.
+    Numbers of tables with different series can be added, modulo 2**63.
     """
     columns = table.summaries
     order = np.argsort(table.slot, kind="stable")

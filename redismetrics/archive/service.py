@@ -52,17 +52,17 @@ class ArchiveCounts:
 
 
 class ArchiveService:
-    """Archives a namespace, in passes, until it is stopped.
+    """Archives a namespace in repeated passes until it is stopped.
 
     Args:
-        open_target: Opens the archive. If that fails, it is tried again like a pass.
+        open_target: Opens the archive. If that fails, it is retried like a pass.
         interval: Seconds between two passes.
-        report: Called with what each pass did.
+        report: Called with the report of each pass.
 
     Attributes:
-        stop: Set it to stop the service, also within a pass.
+        stop: Set it to stop the service, even during a pass.
         error: Why the last pass failed; empty if it did not.
-        progressed_at: `monotonic` time when a metric was last done.
+        progressed_at: `monotonic` time at which a metric was last finished.
 
     Raises:
         InvalidSetting: If a level is unknown.
@@ -92,13 +92,13 @@ class ArchiveService:
     def run(self) -> None:
         """Make a pass every `interval` seconds until `stop` is set.
 
-        If Redis or the archive does not answer, log it and try again: nothing is lost by that.
+        If Redis or the archive does not answer, log it and try again; nothing is lost.
         """
         pause = MAX_PAUSE / 100
         while not self.stop.is_set():
             try:
                 self._pass()
-            # A thread that ends would stop archiving without a word.
+            # If the thread ended, archiving would stop silently.
             except Exception as error:  # noqa: BLE001
                 self._failed(error, pause)
                 self.stop.wait(pause)
@@ -124,9 +124,9 @@ class ArchiveService:
         report = self._archiver.pass_once()
         self._progressed()
         if self.error:
-            log.warning("archiving goes on")
+            log.warning("archiving works again")
             self.error = ""
-        # A pass that was stopped has not looked at all that waits.
+        # A pass that was stopped early has not seen everything that waits.
         if not self.stop.is_set():
             self.counts.add(report)
             self._report(report)

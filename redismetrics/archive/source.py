@@ -1,4 +1,4 @@
-"""Read from Redis what goes into an archive: closed slots, page by page."""
+"""Read closed slots from Redis, page by page, for the archive."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,13 +32,13 @@ from .rows import RawRows, RollupRows, SeriesOf, rollup_rows, series_of
 
 @dataclass(slots=True)
 class MetricSource:
-    """One metric as it was when it was read.
+    """The state of one metric when it was read.
 
     Attributes:
         stamp: Its stamp in the catalogue.
         held: Starts of the partitions that Redis holds, by resolution.
         samples: Samples merged into each hour, by its start in ms, while exact samples are kept.
-        positions: Position in *of* of each series id, -1: none.
+        positions: Position in *of* of each series id; -1 if there is none.
     """
 
     name: str
@@ -61,7 +61,7 @@ class MetricSource:
     @property
     def changes_from(self) -> int:
         """Samples older than this, in ms, are no longer merged into slots."""
-        # Twice the margin: a commit that was planned before may be under way.
+        # Twice the margin, because a commit that was planned earlier may be in progress.
         return self.retention.finest.kept_from(self.now_ms - 2 * MARGIN)
 
     def units(self, level: str) -> Iterator[int]:
@@ -77,13 +77,13 @@ class MetricSource:
                     yield unit
 
     def is_due(self, level: str, unit: int) -> bool:
-        """Return whether workers have yet to build the rows of *unit*, or to build them again."""
+        """Return whether workers still have to build or rebuild the rows of *unit*."""
         name = "day" if level == "day" else "hour"
         return any((name, unit) in due for due in self.snapshot.due.values())
 
 
 def read_metric(namespace: Namespace, name: str) -> Operation[MetricSource | None]:
-    """Read the state of a metric; None if it is unknown or nothing of it was ever sealed."""
+    """Read the state of a metric; None if it is unknown or nothing has been sealed yet."""
     config = yield from namespace.config()
     shard = keys.shard_of(name, config.shards)
     of_shard, worked = keys.shard(namespace.name, shard), keys.rollup(namespace.name, shard, name)
@@ -122,7 +122,7 @@ def read_metric(namespace: Namespace, name: str) -> Operation[MetricSource | Non
 
 
 def _context(namespace: Namespace) -> QueryContext:
-    # Without a cache: each page is read once.
+    # No cache, because each page is read only once.
     return QueryContext(namespace, Cache(0))
 
 
@@ -191,7 +191,7 @@ def read_raw(
 ) -> Operation[RawRows | None]:
     """Return the exact samples of the hours *units*; None if the metric has changed.
 
-    Those of minutes in which not all samples are stored one by one are left out.
+    Minutes whose samples are not all stored one by one are left out.
     """
     minutes = [minute for unit in units for minute in range(unit, unit + HOUR, MINUTE)]
     found = yield from _read_pages(namespace, source, chunk, Plan(0, 0, {}, minutes))
@@ -235,7 +235,7 @@ def _selected(source: MetricSource, table: Table) -> Table:
 
 
 def _complete(of: SeriesOf, table: Table, samples: Samples) -> RawRows:
-    """Return the samples of the minutes of *table* of which all are in *samples*."""
+    """Return the samples of those minutes of *table* that are complete in *samples*."""
     width = max(len(of.tags), 1)
     row_key = table.slot // MINUTE * width + table.series
     order = np.argsort(row_key)

@@ -1,10 +1,10 @@
-"""What an archive knows of a metric: which slots it has, and as of which data."""
+"""What an archive holds of a metric: which slots, and a fingerprint of their rows."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from zlib import crc32
 
-# Groups of metrics. One archiver at a time works on a group, and a group has its own Parquet files.
+# Groups of metrics. Only one archiver at a time works on a group. Each has its own Parquet files.
 GROUPS = 16
 
 
@@ -29,11 +29,11 @@ class Unit(NamedTuple):
 class LevelState:
     """What is archived of one level of one metric.
 
-    The unit of the levels raw, minute and hour is an hour, that of days is a day.
+    The unit of the levels raw, minute and hour is an hour; that of the level day is a day.
 
     Attributes:
-        settled_ms: All before this is archived and cannot change any more.
-        units: The units from there on that are archived, by their start in ms.
+        settled_ms: Everything before this is archived and can no longer change.
+        units: The archived units from there on, by their start in ms.
     """
 
     settled_ms: int = 0
@@ -45,8 +45,8 @@ class MetricState:
     """What is archived of one metric.
 
     Attributes:
-        stamp: Stamp of the metric in the catalogue: a metric that was deleted and recorded again
-            has another one, and is archived again.
+        stamp: Stamp of the metric in the catalogue. A metric that was deleted and recorded again
+            has a new stamp and is archived again.
         levels: By name of the level.
     """
 

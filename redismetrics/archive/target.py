@@ -1,4 +1,4 @@
-"""What an archive is to an archiver: a place that takes rows, and remembers how far it has come."""
+"""What an archiver needs of an archive: a place for rows and for its own progress."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -15,7 +15,7 @@ from .state import MetricState
 
 
 class Session(Protocol):
-    """The right to write to one group of metrics, until another archiver takes it."""
+    """The right to write to one group of metrics, until another archiver takes over."""
 
     def state(self, metric: str) -> MetricState:
         """Return what is archived of a metric."""
@@ -26,11 +26,11 @@ class Session(Protocol):
         ...
 
     def save(self, metric: str, state: MetricState) -> None:
-        """Remember the state of a metric, once all that was written before is safe."""
+        """Store the state of a metric, after everything written before is durable."""
         ...
 
     def finish(self) -> None:
-        """Make all that was written and remembered safe."""
+        """Make everything that was written and saved durable."""
         ...
 
 
@@ -38,15 +38,15 @@ class Target(Protocol):
     """An open archive.
 
     Attributes:
-        id: Its own id, which it keeps for ever.
+        id: Its permanent id.
     """
 
     id: str
 
     def claim(self, namespace: str, group: int) -> AbstractContextManager[Session | None]:
-        """Return the right to write to a group; None if another archiver has it on this machine.
+        """Acquire the right to write to a group; None if another archiver on this machine has it.
 
-        What others that had it before still write is refused from now on.
+        Whatever a previous holder still writes is rejected or ignored from now on.
         """
         ...
 
@@ -55,7 +55,7 @@ class Target(Protocol):
     ) -> dict[tuple[UUID, int], tuple[int, float]]:
         """Return count and sum of the rows of these series of a metric, by series and slot in ms.
 
-        Those of the level ``raw`` are added up by minute.
+        For the level ``raw``, they are totals of each minute.
         """
         ...
 
@@ -65,7 +65,7 @@ class Target(Protocol):
 
 
 class ArchiveError(RedisMetricsError):
-    """The archive did not answer, refused something, or is of another version."""
+    """The archive did not answer, refused a request, or has another version."""
 
 
 class ArchiveTaken(ArchiveError):
@@ -79,7 +79,7 @@ def open_target(url: str, *, schema: str | None = None, prefix: str = "rm_") -> 
     *schema* is a database.
 
     Raises:
-        InvalidSetting: If the URL is of another kind.
+        InvalidSetting: If it is another kind of URL.
         MissingExtra: If the driver is not installed.
         ArchiveError: If the archive cannot be opened.
     """

@@ -1,4 +1,4 @@
-"""Compare an archive with Redis: counts and sums of each series and slot that both must have."""
+"""Compare an archive with Redis: counts and sums of each series and slot that both should have."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from .target import Target
 
 _T = TypeVar("_T")
 
-# Differences that a report lists; the others are only counted.
+# How many differences a report lists; the rest are only counted.
 _LISTED = 100
 
 
@@ -31,7 +31,7 @@ class VerifyReport:
         different: How many of them differ.
         differences: The first of them: metric, level, tags, slot (ms), and both sides as
             [count, sum]; None if the archive has no row.
-        waiting: Units that were left out, since workers have not built them yet.
+        waiting: Units that were left out because workers have not built them yet.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -49,7 +49,7 @@ def verify(
 ) -> VerifyReport:
     """Compare all closed slots that Redis still holds with the archive.
 
-    What the archive has beyond that, of expired slots and deleted series, is left alone.
+    What the archive holds beyond that (expired slots, deleted series) is ignored.
     """
     namespace, report = Namespace(name), VerifyReport()
 
@@ -90,9 +90,9 @@ def _read(
     units: list[int],
     chunk: int,
 ) -> tuple[MetricSource, RollupRows | RawRows | None]:
-    """Read rows; if the metric changes meanwhile, again, as it is then. None if it is deleted."""
+    """Read rows, again if the metric changes meanwhile; None if it is deleted."""
     while True:
-        # Late samples may have come for some.
+        # Late samples may have arrived for some of them.
         closed = [unit for unit in units if not source.is_due(level, unit)]
         if level == "raw":
             rows = ask(read_raw(namespace, source, closed, chunk))
