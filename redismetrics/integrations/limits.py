@@ -58,9 +58,9 @@ class LimitExceeded(Exception):
 class CardinalityLimit:
     """How much this process holds before requests with new metrics or series are rejected.
 
-    This keeps remote callers from exhausting memory. Concurrent requests may exceed `max_series`
-    and `max_bytes` (bytes of tags) by their new series. One request may have a quarter of
-    `max_bytes`, so that an attribute shared by many points is bounded too.
+    This keeps remote callers from exhausting memory. Concurrent requests may exceed the limits by
+    their new metrics and series. `max_bytes` limits the bytes of their tags. One request may have a
+    quarter of it, so that an attribute shared by many points is bounded too.
     """
 
     max_names: int
@@ -95,8 +95,10 @@ class CardinalityLimit:
                     "requests"
                 )
         metric_count, series_count, held_bytes = internals.buffered_counts()
-        metric_count += len({name for name in names if internals.definition(name) is None})
-        if metric_count > self.max_names:
+        new_count = len({name for name in names if internals.definition(name) is None})
+        metric_count += new_count
+        # Requests at the same time may have exceeded it: known metrics must not be shut out then.
+        if new_count and metric_count > self.max_names:
             raise LimitExceeded(
                 f"this process holds at most {self.max_names} metrics "
                 f"(limit max_recorded_names), got {metric_count}"

@@ -285,7 +285,7 @@ def test_a_target_created_with_other_retentions_is_rejected(
         there.flush()
         there.clear(confirm=True)
     with pytest.raises(
-        StoreError, match=r"other retentions, .*day:34560000 .*`redismetrics copy --reset`"
+        StoreError, match=r"with retentions of .*day:34560000 .*`redismetrics copy --reset`"
     ):
         copied(url, second_server.url, namespace)
     assert reset(second_server.url, namespace=namespace) == 0
