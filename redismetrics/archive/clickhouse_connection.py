@@ -1,5 +1,6 @@
 """Connect to ClickHouse."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from redismetrics.model.safe_url import safe_url
 from redismetrics.model.validation import did_you_mean
 
 from .target import ArchiveError
+
+# What the driver logs is in the errors that it raises. Without a handler, Python would print it.
+logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
 
 
 class Connection:

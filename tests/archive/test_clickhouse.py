@@ -301,6 +301,25 @@ def test_options_of_the_url_are_checked(options: str, text: str) -> None:
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.slow
+def test_a_server_that_is_gone_is_one_line_of_output(url: str) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "redismetrics", "archive", "--once", "--url", url),
+            *("--to", "clickhouse://me:hidden@127.0.0.1:1/d"),
+        ],
+        capture_output=True,
+        cwd=Path(__file__).parents[2],
+        text=True,
+        timeout=PROCESS_PATIENCE,
+        check=False,
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert line.startswith("redismetrics: the archive clickhouse://me:***@127.0.0.1:1/d failed:")
+    assert "Connection refused" in line
+
+
 _IN_PROCESS = """
 import sys, time
 from redismetrics import ArchiveUnavailable, InvalidSetting, Metrics
