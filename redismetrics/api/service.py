@@ -219,7 +219,7 @@ class Service:
 
 
 def _is_large(result: Any) -> bool:
-    """Return whether a result has so many rows that rendering takes a lot of memory."""
+    """Return whether a result has so many rows that rendering it needs much memory."""
     return isinstance(result, dict) and any(
         isinstance(each, list | dict) and len(each) > _MANY_ROWS for each in result.values()
     )
