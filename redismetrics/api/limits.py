@@ -57,7 +57,7 @@ class Limits:
     heartbeat_seconds: float = 15.0
     body_bytes: int = 4 << 20
     body_seconds: float = 30.0
-    body_buffer_bytes: int = 48 << 20
+    body_buffer_bytes: int = 40 << 20
     max_bodies: int = 1_000
     send_seconds: float = 30.0
     unsent_bytes: int = 48 << 20

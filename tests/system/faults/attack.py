@@ -143,13 +143,13 @@ class Attack:
         ]
         while time.monotonic() < began + seconds or (
             not all(self.report.answers.get(kind) for kind in HONEST)
-            and time.monotonic() < began + seconds + 4 * PATIENCE
+            and time.monotonic() < began + seconds + PATIENCE
         ):
             await asyncio.sleep(0.2)
             self.report.peak_bytes = peak_bytes(process_id)
         # Honest clients finish what they have begun, under attack.
         self._over.set()
-        await asyncio.wait(honest, timeout=16 * PATIENCE)
+        await asyncio.wait(honest, timeout=4 * PATIENCE)
         for task in (*honest, *hostile):
             task.cancel()
         await asyncio.gather(*honest, *hostile, return_exceptions=True)
@@ -279,7 +279,7 @@ class Attack:
         began = time.monotonic()
         status, answer = 0, b""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
-            async with asyncio.timeout(4 * PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 status, answer = await question()
         if status == 200:
             self.report.answers.setdefault(kind, []).append(time.monotonic() - began)
